@@ -1,0 +1,41 @@
+# Everything runs in .venv, which scripts/setup makes on first use.
+SHELL := /bin/bash
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+export HYDRA_FULL_ERROR ?= 0
+
+.PHONY: help setup demo test check format lock serve clean
+.DEFAULT_GOAL := help
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+setup: ## .venv with what requirements.lock says (a second time: nothing to do)
+	@scripts/setup
+
+demo: setup ## the default pipeline: demonstrations in, registered robot policies and reports/index.html out
+	dvc pull --quiet data.dvc
+	dvc repro
+	@python -m stages.report --table
+
+serve: setup ## MLflow, Prefect and the deployments on this machine, until Ctrl-C
+	python -m flows.serve
+
+test: setup ## the tests
+	python -m pytest
+
+check: setup ## formatter, linter, types, import layers, sizes, lock
+	ruff format --check .
+	ruff check .
+	mypy
+	lint-imports
+	scripts/lock --check
+
+format: setup ## let ruff rewrite
+	ruff format .
+	ruff check --fix .
+
+lock: setup ## resolve pyproject.toml into requirements.lock
+	scripts/lock
+
+clean: ## remove what runs leave behind, not what DVC or MLflow keep
+	rm -rf .work .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

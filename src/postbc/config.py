@@ -1,0 +1,257 @@
+"""The configuration of a run: typed, bounded, composed from three layers.
+
+``conf/task/<task>.yaml`` supplies a task's own values, ``conf/size/<size>.yaml`` scales the work up or down and
+``params.yaml`` overrides both. Unknown keys and impossible values are refused before any work starts. Every section is
+named after the stage that reads it; ``task`` is what all of them share.
+"""
+
+import math
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from postbc.errors import ConfigError
+
+
+def _require(owner: object, **conditions: bool) -> None:
+    """Raise ConfigError for the first field whose condition is false."""
+    for name, satisfied in conditions.items():
+        if not satisfied:
+            section = type(owner).__name__.removesuffix("Config").lower()
+            raise ConfigError(f"{section}.{name} = {getattr(owner, name)!r} is impossible; see `conf/` for sane values.")
+
+
+@dataclass(frozen=True)
+class TaskConfig:
+    """What is to be done, on which environment."""
+
+    name: str = MISSING
+    env: str = MISSING  # a key of postbc.sims.TASKS
+    fps: int = 20
+    max_steps: int = 150  # time limit of an episode, in control steps
+    chunk: int = 4  # H: actions predicted and executed open loop
+    instruction: str = ""
+    options: dict[str, Any] = field(default_factory=dict)  # passed to the environment
+
+    def __post_init__(self) -> None:
+        _require(self, fps=self.fps > 0, max_steps=self.max_steps > 0, chunk=0 < self.chunk <= self.max_steps)
+
+
+@dataclass(frozen=True)
+class IngestConfig:
+    """Which recorded demonstrations are taken in."""
+
+    source: str = MISSING  # a file or a folder, searched to any depth
+    max_episodes: int | None = None
+
+    def __post_init__(self) -> None:
+        _require(self, max_episodes=self.max_episodes is None or self.max_episodes > 0)
+
+
+@dataclass(frozen=True)
+class PosteriorConfig:
+    """The ensemble of bootstrapped regressors."""
+
+    members: int = 50  # E
+    hidden: int = 64
+    layers: int = 3
+    steps: int = 2000
+    batch: int = 64  # per member
+    learning_rate: float = 1e-3
+
+    def __post_init__(self) -> None:
+        _require(
+            self,
+            members=self.members >= 2,
+            hidden=self.hidden > 0,
+            layers=self.layers > 0,
+            steps=self.steps > 0,
+            batch=self.batch > 0,
+            learning_rate=self.learning_rate > 0,
+        )
+
+
+@dataclass(frozen=True)
+class PretrainConfig:
+    """The diffusion policy and its training."""
+
+    hidden: int = 512
+    layers: int = 3
+    denoising_steps: int = 100  # K in training
+    inference_steps: int = 8  # DDIM steps when sampling
+    steps: int = 6000
+    batch: int = 256
+    learning_rate: float = 1e-3
+    weight_decay: float = 1e-6
+    ema: float = 0.995
+    alpha: float = 1.0  # weight of the posterior noise (postbc only)
+
+    def __post_init__(self) -> None:
+        _require(
+            self,
+            hidden=self.hidden > 0,
+            layers=self.layers > 0,
+            denoising_steps=self.denoising_steps > 0,
+            inference_steps=0 < self.inference_steps <= self.denoising_steps,
+            steps=self.steps > 0,
+            batch=self.batch > 0,
+            learning_rate=self.learning_rate > 0,
+            weight_decay=self.weight_decay >= 0,
+            ema=0 <= self.ema < 1,
+            alpha=self.alpha >= 0 and math.isfinite(self.alpha),
+        )
+
+
+@dataclass(frozen=True)
+class DsrlConfig:
+    """DSRL: SAC over the latent noise of a frozen policy."""
+
+    env_steps: int = 8000  # budget, in control steps over all environments
+    initial_steps: int = 1500  # of those, played with w ~ N(0, I) before learning
+    envs: int = 2
+    updates_per_chunk: float = 4.0  # gradient steps per chunk played
+    batch: int = 256
+    hidden: int = 256
+    layers: int = 3
+    learning_rate: float = 3e-4
+    discount: float = 0.99  # per control step
+    tau: float = 0.005  # target networks
+    noise_bound: float = 1.5  # b: w lies in [-b, b]^D
+    target_entropy: float | None = None  # None: 0, as in DSRL
+    buffer: int = 100_000  # chunks kept
+    checkpoint_every: int = 1000  # control steps
+    evaluate_every: int = 2000  # control steps; 0 never
+    evaluate_episodes: int = 20
+
+    def __post_init__(self) -> None:
+        _require(
+            self,
+            env_steps=self.env_steps > 0,
+            initial_steps=0 <= self.initial_steps <= self.env_steps,
+            envs=self.envs > 0,
+            updates_per_chunk=self.updates_per_chunk >= 0,
+            batch=self.batch > 0,
+            learning_rate=self.learning_rate > 0,
+            discount=0 < self.discount <= 1,
+            tau=0 < self.tau <= 1,
+            noise_bound=self.noise_bound > 0,
+            buffer=self.buffer >= self.batch,
+            checkpoint_every=self.checkpoint_every > 0,
+            evaluate_every=self.evaluate_every >= 0,
+            evaluate_episodes=self.evaluate_episodes > 0,
+        )
+
+
+@dataclass(frozen=True)
+class GuardConfig:
+    """Limits that every action meets before a robot does; there are no defaults for hardware."""
+
+    low: list[float] | None = None  # per action dimension, in the robot's units
+    high: list[float] | None = None
+    max_step: list[float] | None = None  # largest change from one action to the next
+
+    def __post_init__(self) -> None:
+        _require(self, high=self.low is None or self.high is None or len(self.low) == len(self.high))
+
+
+@dataclass(frozen=True)
+class RobotConfig:
+    """Which LeRobot robot, behind which limits."""
+
+    type: str = "postbc_twin"  # the LeRobot name of the robot; postbc_twin is simulated
+    options: dict[str, Any] = field(default_factory=dict)  # fields of that robot's own LeRobot configuration
+    guard: GuardConfig = field(default_factory=GuardConfig)
+    arm: str = "token"  # token: an operator arms it; simulated: only a simulated robot, which arms itself
+
+    def __post_init__(self) -> None:
+        _require(self, arm=self.arm in ("token", "simulated"))
+
+
+@dataclass(frozen=True)
+class FinetuneRobotConfig:
+    """The robot and the finetuner's settings on it."""
+
+    robot: RobotConfig = field(default_factory=RobotConfig)
+    dsrl: DsrlConfig = field(default_factory=DsrlConfig)
+
+    def __post_init__(self) -> None:
+        if self.dsrl.envs != 1:
+            raise ConfigError(f"finetune_robot.dsrl.envs = {self.dsrl.envs}: there is one robot, so it must be 1.")
+
+
+@dataclass(frozen=True)
+class EvaluateConfig:
+    """Held-out episodes, the same for every policy."""
+
+    episodes: int = 50
+    workers: int = 2
+    video_steps: int = 200  # length limit of a video, in control steps; 0 for none
+
+    def __post_init__(self) -> None:
+        _require(self, episodes=self.episodes > 0, workers=self.workers > 0, video_steps=self.video_steps >= 0)
+
+
+@dataclass(frozen=True)
+class RegisterConfig:
+    """Where models are registered."""
+
+    tracking_uri: str = "sqlite:///mlflow.db"  # overridden by MLFLOW_TRACKING_URI
+    prefix: str = "postbc"  # model names are <prefix>-<task>-<method>
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything a stage may read."""
+
+    task: TaskConfig = field(default_factory=TaskConfig)
+    seed: int = 0
+    ingest: IngestConfig = field(default_factory=IngestConfig)
+    posterior: PosteriorConfig = field(default_factory=PosteriorConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    finetune_sim: DsrlConfig = field(default_factory=DsrlConfig)
+    finetune_robot: FinetuneRobotConfig = field(default_factory=FinetuneRobotConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    register: RegisterConfig = field(default_factory=RegisterConfig)
+
+
+def _schema() -> dict[str, Any]:
+    """Every section as its dataclass; required values are marked missing, so OmegaConf asks for them."""
+    return {f.name: f.type for f in fields(Config)}
+
+
+def _selection(params: DictConfig, folder: Path) -> list[str]:
+    """Hydra overrides that choose the two presets that params.yaml names."""
+    chosen = []
+    for group in ("task", "size"):
+        name = params.pop(group, None)
+        known = sorted(p.stem for p in (folder / group).glob("*.yaml"))
+        if name not in known:
+            raise ConfigError(f"params.yaml says {group}: {name}; there is {', '.join(known)} (conf/{group}/).")
+        chosen.append(f"{group}={name}")
+    return chosen
+
+
+def load_config(root: Path = Path()) -> Config:
+    """Compose ``root``/params.yaml with the presets in ``root``/conf.
+
+    Raises ConfigError for a missing file, an unknown key, a value of the wrong type or an impossible value.
+    """
+    folder = (root / "conf").resolve()
+    try:
+        params = OmegaConf.load(root / "params.yaml")
+        assert isinstance(params, DictConfig)  # noqa: S101 - narrows the type; a list fails in pop below
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            presets = compose("config", overrides=_selection(params, folder))
+        merged = OmegaConf.merge(OmegaConf.structured(Config), presets, params)
+        config = OmegaConf.to_object(merged)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error.filename} is missing; run commands in the project's root.") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        raise ConfigError(f"params.yaml with conf/: {str(error).splitlines()[0]}") from error
+    assert isinstance(config, Config)  # noqa: S101 - to_object of a structured Config
+    return config

@@ -1,0 +1,53 @@
+"""A manifest lists path, size and sha256 of every file in an artifact folder; it is written last, as the commit mark."""
+
+import hashlib
+from pathlib import Path
+
+from postbc.errors import IntegrityError
+from postbc.storage.atomic import read_json, write_json
+
+NAME = "manifest.json"
+
+
+def sha256_file(path: Path) -> str:
+    """Hex sha256 of a file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME)
+
+
+def describe(folder: Path) -> dict[str, dict[str, int | str]]:
+    """Relative path → size and sha256, for every file below ``folder`` but the manifest itself."""
+    return {
+        p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": sha256_file(p)}
+        for p in _files(folder)
+    }
+
+
+def write_manifest(folder: Path) -> None:
+    """Commit ``folder``: describe its files in ``manifest.json``."""
+    write_json(folder / NAME, describe(folder))
+
+
+def check_manifest(folder: Path) -> None:
+    """Compare every file with the manifest.
+
+    Raises IntegrityError that names the first file that is missing, added, truncated or altered.
+    """
+    if not (folder / NAME).is_file():
+        raise IntegrityError(f"{folder} has no {NAME}: it was never finished. Run `dvc repro` to make it again.")
+    recorded, found = read_json(folder / NAME), describe(folder)
+    for name in sorted(recorded.keys() | found.keys()):
+        if recorded.get(name) != found.get(name):
+            raise IntegrityError(
+                f"{folder / name} differs from the manifest: recorded {recorded.get(name)}, found "
+                f"{found.get(name)}. Run `dvc checkout --force`, or delete the folder and run `dvc repro`."
+            )
+
+
+def fingerprint(folder: Path) -> str:
+    """Hex sha256 that identifies the folder's content, from its manifest."""
+    return sha256_file(folder / NAME)
