@@ -6,13 +6,13 @@ named after the stage that reads it; ``task`` is what all of them share.
 """
 
 import math
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from postbc.errors import ConfigError
@@ -23,7 +23,10 @@ def _require(owner: object, **conditions: bool) -> None:
     for name, satisfied in conditions.items():
         if not satisfied:
             section = type(owner).__name__.removesuffix("Config").lower()
-            raise ConfigError(f"{section}.{name} = {getattr(owner, name)!r} is impossible; see `conf/` for sane values.")
+            raise ConfigError(
+                f"{section}.{name} = {getattr(owner, name)!r} is impossible beside the rest of that section; "
+                "docs/configuration.md gives the bounds."
+            )
 
 
 @dataclass(frozen=True)
@@ -165,6 +168,9 @@ class RobotConfig:
 
     type: str = "postbc_twin"  # the LeRobot name of the robot; postbc_twin is simulated
     options: dict[str, Any] = field(default_factory=dict)  # fields of that robot's own LeRobot configuration
+    state: list[str] | None = None  # observation features that make the policy's state, in order; None: agent_pos.*
+    environment_state: list[str] | None = None  # likewise; None: environment_state.*
+    action: list[str] | None = None  # action features in the policy's order; None: the robot's order
     guard: GuardConfig = field(default_factory=GuardConfig)
     arm: str = "token"  # token: an operator arms it; simulated: only a simulated robot, which arms itself
 
@@ -177,7 +183,9 @@ class FinetuneRobotConfig:
     """The robot and the finetuner's settings on it."""
 
     robot: RobotConfig = field(default_factory=RobotConfig)
-    dsrl: DsrlConfig = field(default_factory=DsrlConfig)
+    dsrl: DsrlConfig = field(
+        default_factory=lambda: DsrlConfig(envs=1, env_steps=3000, initial_steps=0, checkpoint_every=500)
+    )
 
     def __post_init__(self) -> None:
         if self.dsrl.envs != 1:
@@ -219,9 +227,17 @@ class Config:
     register: RegisterConfig = field(default_factory=RegisterConfig)
 
 
-def _schema() -> dict[str, Any]:
-    """Every section as its dataclass; required values are marked missing, so OmegaConf asks for them."""
-    return {f.name: f.type for f in fields(Config)}
+def _schema() -> DictConfig:
+    """Config as OmegaConf's typed container, open for merging (it takes over that the dataclasses are frozen)."""
+
+    def unlock(node: Any) -> None:
+        OmegaConf.set_readonly(node, None)
+        for name in (n for n in node if OmegaConf.is_dict(node._get_node(n))):
+            unlock(node._get_node(name))
+
+    schema: DictConfig = OmegaConf.structured(Config)
+    unlock(schema)
+    return schema
 
 
 def _selection(params: DictConfig, folder: Path) -> list[str]:
@@ -247,11 +263,13 @@ def load_config(root: Path = Path()) -> Config:
         assert isinstance(params, DictConfig)  # noqa: S101 - narrows the type; a list fails in pop below
         with initialize_config_dir(str(folder), version_base="1.3"):
             presets = compose("config", overrides=_selection(params, folder))
-        merged = OmegaConf.merge(OmegaConf.structured(Config), presets, params)
+        OmegaConf.set_struct(presets, False)  # Hydra closes it, which would close free-form options too
+        merged = OmegaConf.merge(_schema(), presets, params)
         config = OmegaConf.to_object(merged)
     except FileNotFoundError as error:
         raise ConfigError(f"{error.filename} is missing; run commands in the project's root.") from error
     except (HydraException, OmegaConfBaseException) as error:
-        raise ConfigError(f"params.yaml with conf/: {str(error).splitlines()[0]}") from error
+        where = getattr(error, "full_key", None) or "params.yaml with conf/"
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}; all fields: docs/configuration.md.") from error
     assert isinstance(config, Config)  # noqa: S101 - to_object of a structured Config
     return config

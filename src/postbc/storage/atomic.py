@@ -1,5 +1,7 @@
 """Write a file or a folder so that a reader sees the old one or the new one, never a part."""
 
+import csv
+import io
 import json
 import os
 import shutil
@@ -31,8 +33,8 @@ def atomic_write(path: Path, data: bytes | str) -> None:
             file.write(data.encode() if isinstance(data, str) else data)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(name, 0o644)  # mkstemp makes it private; artifacts are shared like any other file
-        os.replace(name, path)
+        Path(name).chmod(0o644)  # mkstemp makes it private; artifacts are shared like any other file
+        Path(name).replace(path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
@@ -64,16 +66,26 @@ def atomic_folder(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     building = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}."))
     try:
-        os.chmod(building, 0o755)
+        building.chmod(0o755)  # mkdtemp makes it private
         yield building
         _fsync_tree(building)
         old = path.with_name(f".{path.name}.old")
         shutil.rmtree(old, ignore_errors=True)
         if path.exists():
-            os.replace(path, old)
-        os.replace(building, path)
+            path.replace(old)
+        building.replace(path)
         fsync_path(path.parent)
         shutil.rmtree(old, ignore_errors=True)
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows as CSV; the columns are all keys in the order in which they first appear."""
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    atomic_write(path, text.getvalue())

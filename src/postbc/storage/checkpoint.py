@@ -41,7 +41,7 @@ def flatten(tree: Nested, prefix: str = "") -> tuple[dict[str, Tensor], dict[str
 
 def unflatten(flat: dict[str, Any]) -> Nested:
     """Inverse of :func:`flatten`; keys that are all digits become integers (optimiser states)."""
-    tree: Nested = {}
+    tree: dict[Any, Any] = {}
     for path, value in flat.items():
         node = tree
         *parents, leaf = [int(k) if k.isdigit() else k for k in path.split("/")]

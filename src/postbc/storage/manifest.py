@@ -22,8 +22,7 @@ def _files(folder: Path) -> list[Path]:
 def describe(folder: Path) -> dict[str, dict[str, int | str]]:
     """Relative path → size and sha256, for every file below ``folder`` but the manifest itself."""
     return {
-        p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": sha256_file(p)}
-        for p in _files(folder)
+        p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": sha256_file(p)} for p in _files(folder)
     }
 
 
