@@ -1,0 +1,99 @@
+"""Episodes in robomimic's HDF5 layout: ``data/demo_k`` holds actions, states, rewards, dones, ``obs/<key>``.
+
+Frame ``t`` holds the observation and the state before action ``t``, and the reward after it. An episode ends
+with its first success, so the last frame has reward 1 and done 1. The same episodes give the same bytes: no
+times are stored and the file format's version is fixed.
+"""
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import h5py
+import numpy as np
+
+from postbc.sims.task import Array, Operator, TaskEnv
+from postbc.storage.atomic import fsync_path
+
+FORMAT: Final = ("v110", "v110")  # oldest and newest HDF5 release that may have to read the file
+COMPRESSION: Final = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+
+
+@dataclass
+class Episode:
+    """One recorded attempt of ``T`` control steps."""
+
+    operator: str
+    seed: int  # of the initial state
+    success: bool = False
+    obs: list[dict[str, Array]] = field(default_factory=list)  # by key, float32
+    states: list[Array] = field(default_factory=list)  # the simulator's, float64
+    actions: list[Array] = field(default_factory=list)  # (A,) float32
+    rewards: list[float] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        """T."""
+        return len(self.actions)
+
+    def arrays(self) -> dict[str, Array]:
+        """Path below ``demo_k`` → array (T, …)."""
+        dones = np.zeros(len(self), np.int64)
+        dones[-1] = 1
+        flat = {"actions": np.stack(self.actions), "states": np.stack(self.states), "dones": dones}
+        obs = {f"obs/{key}": np.stack([frame[key] for frame in self.obs]) for key in sorted(self.obs[0])}
+        return {**flat, "rewards": np.asarray(self.rewards, np.float32), **obs}
+
+
+def play(env: TaskEnv, operator: Operator, episode: Episode, max_steps: int) -> Episode:
+    """Let ``operator`` act from the episode's initial state until success or ``max_steps``; record it."""
+    env.reset(seed=episode.seed)
+    for _ in range(max_steps):
+        record = env.record()
+        action = np.asarray(operator.act(record), np.float32)
+        episode.obs.append(record)
+        episode.states.append(env.simulator_state())
+        episode.actions.append(action)
+        _, reward, episode.success, _, _ = env.step(action)
+        episode.rewards.append(float(reward))
+        if episode.success:
+            break
+    return episode
+
+
+def _fill(file: h5py.File, episodes: Sequence[Episode], env_args: Mapping[str, Any]) -> None:
+    data = file.create_group("data")
+    data.attrs["total"] = sum(map(len, episodes))
+    data.attrs["env_args"] = json.dumps(env_args, sort_keys=True)
+    for k, episode in enumerate(episodes):
+        demo = data.create_group(f"demo_{k}")
+        demo.attrs["num_samples"] = len(episode)
+        demo.attrs["operator"] = episode.operator
+        demo.attrs["seed"] = episode.seed
+        demo.attrs["success"] = episode.success
+        for path, array in episode.arrays().items():
+            demo.create_dataset(path, data=array, chunks=array.shape, track_times=False, **COMPRESSION)
+
+
+def write_hdf5(path: Path, episodes: Sequence[Episode], env_args: Mapping[str, Any]) -> None:
+    """Replace ``path`` by a file of these episodes: written beside it, flushed to the disk, renamed.
+
+    ``env_args`` is robomimic's description of the environment, JSON-able.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(fd)
+    building = Path(name)
+    try:
+        with h5py.File(building, "w", libver=FORMAT) as file:
+            _fill(file, episodes, env_args)
+        building.chmod(0o644)  # mkstemp makes it private
+        fsync_path(building)
+        building.replace(path)
+    except BaseException:
+        building.unlink(missing_ok=True)
+        raise
+    fsync_path(path.parent)

@@ -1,0 +1,202 @@
+"""A task: an environment of low-dimensional observations, and how recorded demonstrations map onto them.
+
+Shapes: ``S`` the robot's own state, ``V`` the state of the things around it, ``A`` an action, ``T`` recorded
+steps.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import gymnasium as gym
+import numpy as np
+from numpy.typing import NDArray
+
+from postbc.errors import ConfigError, DataError
+
+Array = NDArray[Any]
+Observation = dict[str, Array]
+SEED_LIMIT = 2**31  # seeds are drawn from [0, SEED_LIMIT)
+
+
+@dataclass(frozen=True)
+class Dynamics:
+    """How a twin differs from the task's own physics.
+
+    ``mass`` and ``friction`` are factors on the handled object and its contacts; ``latency`` is the number of
+    control steps by which an action comes late; ``sensor_noise`` is the standard deviation of white noise on
+    every observed value, in that value's unit, drawn from the environment's own seeded generator.
+    """
+
+    mass: float = 1.0
+    friction: float = 1.0
+    latency: int = 0
+    sensor_noise: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Refuse impossible values."""
+        if not (self.mass > 0 and self.friction > 0 and self.latency >= 0 and self.sensor_noise >= 0):
+            raise ConfigError(f"{self} is impossible: mass and friction are above 0, latency and noise not below.")
+
+
+class TaskEnv(gym.Env):
+    """A task's environment: ``agent_pos`` (S,), ``environment_state`` (V,), float32; raw actions (A,).
+
+    ``reset(seed=…)`` gives an initial state that depends on the seed alone. ``step`` returns a reward of 0 or
+    1 unless the task says otherwise, ``terminated`` at success, never ``truncated`` (the caller keeps the
+    time limit), and ``info["is_success"]``. A subclass implements what raises NotImplementedError here.
+    """
+
+    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
+    render_mode = "rgb_array"
+
+    def __init__(self, state_dim: int, environment_dim: int, low: Sequence[float], high: Sequence[float]) -> None:
+        """Spaces of S and V unbounded values; actions between ``low`` and ``high`` (A,)."""
+        sizes = {"agent_pos": state_dim, "environment_state": environment_dim}
+        boxes = {key: gym.spaces.Box(-np.inf, np.inf, (size,), np.float32) for key, size in sizes.items()}
+        self.observation_space = gym.spaces.Dict(boxes)
+        self.action_space = gym.spaces.Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
+
+    @property
+    def state_dim(self) -> int:
+        """S, the size of the robot's own state."""
+        return int(self.observation_space["agent_pos"].shape[0])
+
+    @property
+    def environment_dim(self) -> int:
+        """V, the size of the state of the things around it."""
+        return int(self.observation_space["environment_state"].shape[0])
+
+    def reset(
+        self, *, seed: int | None = None, options: dict[str, Any] | None = None
+    ) -> tuple[Observation, dict[str, Any]]:
+        """Start an episode; without a seed, one is drawn from the generator that the last seed started."""
+        super().reset(seed=seed)
+        self._start(int(self.np_random.integers(SEED_LIMIT)) if seed is None else seed)
+        return self.observe(), {"is_success": False}
+
+    def _start(self, seed: int) -> None:
+        """Put the task into the initial state that belongs to ``seed``."""
+        raise NotImplementedError
+
+    def observe(self) -> Observation:
+        """The present observation, made of :meth:`record` by the same function that reads demonstrations."""
+        raise NotImplementedError
+
+    def record(self) -> Observation:
+        """The present observation as demonstrations store it: one array a key of the recording format."""
+        raise NotImplementedError
+
+    def simulator_state(self) -> Array:
+        """The simulator's own state, flat, float64."""
+        raise NotImplementedError
+
+    def idle_action(self) -> Array:
+        """The action (A,) that asks the robot to stay where it is."""
+        raise NotImplementedError
+
+
+class Operator(Protocol):
+    """Somebody who shows how a task is done."""
+
+    def act(self, record: Mapping[str, Array]) -> Array:
+        """The next action (A,), given the present recorded observation."""
+        ...
+
+
+OperatorFactory = Callable[[np.random.Generator, float], Operator]  # (source of imperfection, its scale)
+
+
+def _no_operators() -> Mapping[str, OperatorFactory]:
+    return {}
+
+
+@dataclass(frozen=True)
+class Task:
+    """What the rest of the project knows of a task."""
+
+    name: str
+    make: Callable[..., TaskEnv]  # (dynamics: Dynamics | None = None, **TaskConfig.options)
+    observe: Callable[[Mapping[str, Array]], tuple[Array, Array]]  # recorded (T, …) by key → (T, S), (T, V) float32
+    action_low: tuple[float, ...]
+    action_high: tuple[float, ...]
+    versions: Callable[[], dict[str, str]]  # of the packages that decide what an episode looks like
+    env_args: Callable[[Mapping[str, Any]], dict[str, Any]] = dict  # options → robomimic's description of the env
+    operators: Callable[[], Mapping[str, OperatorFactory]] = field(default=_no_operators)
+
+
+def columns(recorded: Mapping[str, Array], keys: Sequence[str], task: str) -> Array:
+    """Concatenate ``recorded[key]`` (T, …) of each key along the last axis: (T, sum), float32.
+
+    Raises DataError that names the keys that are missing.
+    """
+    missing = [key for key in keys if key not in recorded]
+    if missing:
+        raise DataError(
+            f"demonstrations of {task} need the observation keys {', '.join(keys)}; missing "
+            f"{', '.join(missing)}, found {', '.join(sorted(recorded)) or 'none'}."
+        )
+    return np.concatenate([np.asarray(recorded[key], np.float32) for key in keys], axis=-1)
+
+
+def refuse_unknown(task: str, options: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Raise ConfigError if ``options`` names something that the task has not."""
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise ConfigError(
+            f"task.options of {task}: {', '.join(unknown)} unknown; there is {', '.join(known) or 'none'}."
+        )
+
+
+class _Disturbed(TaskEnv):
+    """Another environment whose actions come late and whose sensors are noisy."""
+
+    def __init__(self, env: TaskEnv, dynamics: Dynamics) -> None:
+        self.env, self.dynamics = env, dynamics
+        self.metadata = env.metadata  # type: ignore[misc] # as Gymnasium's own wrappers do
+        self.observation_space, self.action_space = env.observation_space, env.action_space
+        self._pending: deque[Array] = deque()
+
+    def _start(self, seed: int) -> None:
+        self.env.reset(seed=seed)
+        self._noise = np.random.default_rng(seed)
+        self._pending = deque([self.env.idle_action()] * self.dynamics.latency)
+
+    def _sense(self, observation: Observation) -> Observation:
+        std = self.dynamics.sensor_noise
+        if std == 0:
+            return observation
+        noisy = {key: value + std * self._noise.standard_normal(value.shape) for key, value in observation.items()}
+        return {key: value.astype(np.float32) for key, value in noisy.items()}
+
+    def observe(self) -> Observation:
+        return self._sense(self.env.observe())
+
+    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        self._pending.append(np.array(action))
+        observation, reward, terminated, truncated, info = self.env.step(self._pending.popleft())
+        return self._sense(observation), reward, terminated, truncated, info
+
+    def record(self) -> Observation:
+        return self.env.record()
+
+    def simulator_state(self) -> Array:
+        return self.env.simulator_state()
+
+    def idle_action(self) -> Array:
+        return self.env.idle_action()
+
+    def render(self) -> Array:
+        return np.asarray(self.env.render())
+
+    def close(self) -> None:
+        self.env.close()
+
+
+def disturb(env: TaskEnv, dynamics: Dynamics) -> TaskEnv:
+    """``env`` with the latency and the sensor noise of ``dynamics``; ``env`` itself when there is neither.
+
+    Mass and friction are the task's own affair: its constructor applies them.
+    """
+    return _Disturbed(env, dynamics) if dynamics.latency or dynamics.sensor_noise else env

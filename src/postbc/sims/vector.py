@@ -1,0 +1,173 @@
+"""Environments side by side whose action is a chunk: what finetuners and the evaluator step.
+
+One message to a worker process carries a whole chunk (H actions), because a message costs about as much as a fast
+simulator's step. Episodes start from seeds that are handed out in order, so which initial states a run has seen is a
+function of its configuration alone.
+"""
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+import numpy as np
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
+from numpy.typing import NDArray
+
+from postbc.sims.task import TaskEnv
+
+Array = NDArray[Any]
+NO_SEED = -1  # no initial state is left: the environment idles
+
+
+def flatten(observation: dict[str, Array]) -> Array:
+    """(O,) float32: the robot's own state, then the environment's."""
+    return np.concatenate([observation["agent_pos"], observation["environment_state"]]).astype(np.float32)
+
+
+class ChunkEnv(gym.Env):
+    """A task whose action is a chunk (H, A), executed open loop until it ends or the episode does.
+
+    The reward of a chunk is Σ_i γ^i r_i over the steps executed. ``info`` has ``steps`` executed, ``success``,
+    ``best`` (largest reward of the episode so far) and the ``seed`` of the episode.
+    """
+
+    def __init__(self, env: TaskEnv, chunk: int, max_steps: int, discount: float, place: tuple[int, int]) -> None:
+        """``place`` is (i, n): this is the i-th of n environments and plays every n-th of their starts."""
+        self.env, self.max_steps, self.discount, self.place = env, max_steps, discount, place
+        size = env.state_dim + env.environment_dim
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.action_space = gym.spaces.Box(-np.inf, np.inf, (chunk, *env.action_space.shape), np.float32)
+        self._starts: Iterator[int] = iter(())
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Array, dict[str, Any]]:
+        """Start the next episode. ``options["starts"]`` begins a new list of initial states; idle when it is used up."""
+        if options is not None:
+            number, count = self.place
+            self._starts = iter(options["starts"][number::count])
+        self._seed, self._steps, self._best = next(self._starts, NO_SEED), 0, 0.0
+        if self._seed == NO_SEED:
+            return np.zeros(self.observation_space.shape, np.float32), self._info(0, False)
+        observation, _ = self.env.reset(seed=self._seed)
+        return flatten(observation), self._info(0, False)
+
+    def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
+        """Execute a chunk."""
+        if self._seed == NO_SEED:
+            return np.zeros(self.observation_space.shape, np.float32), 0.0, False, False, self._info(0, False)
+        total, executed, terminated = 0.0, 0, False
+        for row in action:
+            observation, reward, terminated, truncated, info = self.env.step(row)
+            total += self.discount**executed * float(reward)
+            executed, self._steps = executed + 1, self._steps + 1
+            self._best = max(self._best, float(reward))
+            if terminated or truncated or self._steps >= self.max_steps:
+                break
+        truncated = not terminated and (truncated or self._steps >= self.max_steps)
+        return flatten(observation), total, terminated, truncated, self._info(executed, info["is_success"])
+
+    def _info(self, executed: int, success: bool) -> dict[str, Any]:
+        return {"steps": executed, "success": bool(success), "best": self._best, "seed": self._seed}
+
+    def close(self) -> None:
+        """Close the task."""
+        self.env.close()
+
+
+@dataclass(frozen=True)
+class Transition:
+    """What one chunk in each of n environments led to.
+
+    ``final`` is the observation right after the chunk, ``obs`` the one to act on next (of a new episode where one
+    ended). ``seed`` is that of the episode played, NO_SEED where the environment idled.
+    """
+
+    obs: Array  # (n, O)
+    final: Array  # (n, O)
+    reward: Array  # (n,)
+    terminated: Array  # (n,) bool
+    truncated: Array  # (n,) bool
+    steps: Array  # (n,) int
+    success: Array  # (n,) bool
+    best: Array  # (n,)
+    seed: Array  # (n,) int
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Worker processes started inside use one thread: several each would fight over the cores."""
+    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
+    before = {name: os.environ.get(name) for name in names}
+    os.environ.update(dict.fromkeys(names, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
+
+
+class ChunkVector:
+    """n chunk environments in worker processes, or in this one when ``processes`` is false.
+
+    ``playing`` holds the seed of the episode that each environment is in, NO_SEED where it idles.
+    """
+
+    def __init__(self, make: Sequence[Callable[[], ChunkEnv]], processes: bool = True) -> None:
+        if processes:
+            self._vector: Any = AsyncVectorEnv(list(make), context="forkserver", autoreset_mode=AutoresetMode.SAME_STEP)
+        else:
+            self._vector = SyncVectorEnv(list(make), autoreset_mode=AutoresetMode.SAME_STEP)
+        self.n = len(make)
+        self.chunk_shape: tuple[int, int] = self._vector.single_action_space.shape
+        self.obs_dim = int(self._vector.single_observation_space.shape[0])
+
+    def reset(self, starts: Sequence[int]) -> Array:
+        """Begin episodes from ``starts``, dealt to the environments in turn; observations (n, O) of the first ones."""
+        obs, info = self._vector.reset(options={"starts": list(starts)})
+        self.playing, self._begun = np.asarray(info["seed"]), np.ones(self.n, int)
+        return np.asarray(obs)
+
+    @property
+    def used(self) -> int:
+        """Length of the shortest prefix of the starts after which none has been begun."""
+        return self.n * int(self._begun.max())
+
+    def step(self, chunks: Array) -> Transition:
+        """Execute chunks (n, H, A)."""
+        obs, reward, terminated, truncated, info = self._vector.step(chunks)
+        over, final = terminated | truncated, obs.copy()
+        played = self.playing
+        for i in np.flatnonzero(over):
+            final[i] = info["final_obs"][i]
+        steps, success, best = (self._merge(info, key, over) for key in ("steps", "success", "best"))
+        self.playing = np.where(over, info["seed"], played)
+        self._begun += over
+        return Transition(obs, final, reward, terminated, truncated, steps, success, best, played)
+
+    def _merge(self, info: dict[str, Any], key: str, over: Array) -> Array:
+        # Where an episode ended, ``info`` describes the new one and ``final_info`` the step that was asked for.
+        return np.where(over, info["final_info"][key], info[key]) if over.any() else np.asarray(info[key])
+
+    def close(self) -> None:
+        """Stop the workers."""
+        self._vector.close()
+
+
+@dataclass(frozen=True)
+class ChunkEnvs:
+    """Recipe for a vector of chunk environments: how to make one task, and how it is stepped."""
+
+    make_task: Callable[[], TaskEnv]
+    chunk: int
+    max_steps: int
+    processes: bool = True
+
+    def vector(self, n: int, discount: float = 1.0) -> ChunkVector:
+        """``n`` environments side by side."""
+        return ChunkVector([partial(self._one, discount, (i, n)) for i in range(n)], self.processes)
+
+    def _one(self, discount: float, place: tuple[int, int]) -> ChunkEnv:
+        return ChunkEnv(self.make_task(), self.chunk, self.max_steps, discount, place)

@@ -1,0 +1,166 @@
+"""Every task keeps the same promises: spaces, seeds, recordings like observations, altered physics."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from postbc.errors import ConfigError, DataError
+from postbc.sims import TASKS, Dynamics, get_task
+from postbc.sims.task import Task, TaskEnv
+
+SIZES = {"lift": (9, 10, 7), "pusht": (2, 16, 2), "reach": (2, 2, 2)}
+PRINT_START = """
+import sys
+from postbc.sims import get_task
+env = get_task(sys.argv[1]).make()
+env.reset(seed=99)
+env.reset(seed=3)
+print(env.simulator_state().tobytes().hex())
+"""
+
+
+@pytest.fixture(scope="module", params=sorted(SIZES))
+def task(request: pytest.FixtureRequest) -> Task:
+    return get_task(request.param)
+
+
+@pytest.fixture(scope="module")
+def env(task: Task) -> TaskEnv:
+    return task.make()
+
+
+def roll(env: TaskEnv, seed: int, steps: int = 12) -> np.ndarray:
+    """Simulator states from the start of ``seed``, under fixed pseudo-random actions."""
+    env.reset(seed=seed)
+    generator, states = np.random.default_rng(0), [env.simulator_state()]
+    for _ in range(steps):
+        env.step(generator.uniform(env.action_space.low, env.action_space.high))
+        states.append(env.simulator_state())
+    return np.stack(states)
+
+
+def test_importing_the_registry_loads_no_simulator():
+    code = "import sys, postbc.sims; assert not {'mujoco', 'robosuite', 'gym_pusht', 'torch'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_unknown_task_lists_the_known_ones():
+    with pytest.raises(ConfigError, match="lift, pusht, reach"):
+        get_task("lfit")
+    assert sorted(TASKS) == sorted(SIZES)
+
+
+def test_spaces_have_the_promised_shapes(task: Task, env: TaskEnv):
+    state, environment, action = SIZES[task.name]
+    assert (env.state_dim, env.environment_dim) == (state, environment)
+    assert env.action_space.shape == (action,)
+    np.testing.assert_array_equal(env.action_space.low, np.float32(task.action_low))
+    np.testing.assert_array_equal(env.action_space.high, np.float32(task.action_high))
+    observation, info = env.reset(seed=0)
+    assert env.observation_space.contains(observation)
+    assert info == {"is_success": False}
+    observation, reward, terminated, truncated, info = env.step(env.idle_action())
+    assert env.observation_space.contains(observation)
+    assert 0 <= reward <= 1
+    assert (terminated, truncated, info) == (False, False, {"is_success": False})
+
+
+def test_a_seed_decides_the_whole_course_whatever_came_before(env: TaskEnv):
+    first = roll(env, seed=3)
+    other = roll(env, seed=4, steps=5)
+    np.random.seed(7)  # robosuite draws from the global generator
+    expected = np.random.random()
+    np.random.seed(7)
+    np.testing.assert_array_equal(roll(env, seed=3), first)
+    assert np.random.random() == expected  # which others use too
+    assert not np.array_equal(first[0], other[0])
+
+
+def test_a_seed_gives_the_same_state_in_another_process_without_a_word(task: Task, env: TaskEnv):
+    command = [sys.executable, "-W", "always", "-c", PRINT_START, task.name]
+    other = subprocess.run(command, capture_output=True, text=True, check=True)
+    env.reset(seed=3)
+    assert other.stdout.strip() == env.simulator_state().tobytes().hex()
+    assert other.stderr == ""
+
+
+def test_without_a_seed_episodes_differ_but_follow_from_the_last_one(env: TaskEnv):
+    env.reset(seed=5)
+    states = [(env.reset(), env.simulator_state())[1] for _ in range(2)]
+    env.reset(seed=5)
+    np.testing.assert_array_equal((env.reset(), env.simulator_state())[1], states[0])
+    assert not np.array_equal(*states)
+
+
+def test_recorded_observations_map_onto_the_observed(task: Task, env: TaskEnv):
+    observations, records = [env.reset(seed=1)[0]], [env.record()]
+    for _ in range(4):
+        observations.append(env.step(env.action_space.high)[0])
+        records.append(env.record())
+    state, environment = task.observe({key: np.stack([r[key] for r in records]) for key in records[0]})
+    assert (state.dtype, environment.dtype) == (np.float32, np.float32)
+    np.testing.assert_array_equal(state, [o["agent_pos"] for o in observations])
+    np.testing.assert_allclose(environment, [o["environment_state"] for o in observations], atol=1e-4)
+
+
+def test_a_missing_key_is_named(task: Task, env: TaskEnv):
+    env.reset(seed=0)
+    record = {key: value[None] for key, value in env.record().items()}
+    state_key = {"lift": "robot0_eef_quat", "pusht": "state", "reach": "goal"}[task.name]
+    del record[state_key]
+    with pytest.raises(DataError, match=f"missing {state_key}"):
+        task.observe(record)
+
+
+def test_an_unknown_option_is_refused(task: Task):
+    with pytest.raises(ConfigError, match="gravity"):
+        task.make(gravity=3)
+
+
+def test_versions_name_what_is_installed(task: Task):
+    assert all(isinstance(version, str) and version for version in task.versions().values())
+
+
+@pytest.mark.parametrize("values", [{"mass": 0}, {"friction": -1}, {"latency": -1}, {"sensor_noise": -0.1}])
+def test_impossible_dynamics_are_refused(values: dict):
+    with pytest.raises(ConfigError):
+        Dynamics(**values)
+
+
+def test_latency_delays_actions_by_whole_steps():
+    prompt, late = get_task("reach").make(), get_task("reach").make(Dynamics(latency=2))
+    generator = np.random.default_rng(0)
+    prompt.reset(seed=0)
+    late.reset(seed=0)
+    actions = generator.uniform(-1, 1, (8, 2)).astype(np.float32)
+    soon = [prompt.step(action)[0]["agent_pos"] for action in actions]
+    later = [late.step(action)[0]["agent_pos"] for action in actions]
+    np.testing.assert_array_equal(later[2:], soon[:-2])
+
+
+def test_sensor_noise_has_the_asked_size_and_follows_the_seed():
+    clean, noisy = get_task("reach").make(), get_task("reach").make(Dynamics(sensor_noise=0.05))
+
+    def errors(seed: int) -> np.ndarray:
+        clean.reset(seed=seed)
+        noisy.reset(seed=seed)
+        steps = [(clean.step(np.zeros(2))[0], noisy.step(np.zeros(2))[0]) for _ in range(400)]
+        return np.array([b["agent_pos"] - a["agent_pos"] for a, b in steps])
+
+    first = errors(1)
+    assert first.std() == pytest.approx(0.05, rel=0.1)
+    np.testing.assert_array_equal(first, errors(1))
+    assert noisy.record()["position"].tolist() == clean.record()["position"].tolist()
+
+
+def test_reach_is_slower_with_mass_and_friction():
+    def gone(dynamics: Dynamics) -> float:
+        env = get_task("reach").make(dynamics)
+        start = env.reset(seed=0)[0]["agent_pos"]
+        end = [env.step(np.array([0.0, 1.0]))[0]["agent_pos"] for _ in range(5)][-1]
+        return float(np.linalg.norm(end - start))
+
+    assert gone(Dynamics(mass=2)) < gone(Dynamics())
+    assert gone(Dynamics(friction=2)) < gone(Dynamics())
