@@ -1,0 +1,1 @@
+"""Demonstrations: recorded files in, a checked Zarr store, LeRobotDataset out, frames in memory."""

@@ -1,0 +1,69 @@
+"""One demonstration and what makes it acceptable."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Float32
+from numpy import ndarray
+
+from postbc.errors import DataError
+
+
+@dataclass(frozen=True)
+class Episode:
+    """T steps; ``obs[t]`` is what was seen before ``action[t]``, ``reward[t]`` and ``success[t]`` what came of it.
+
+    ``facts`` are JSON values about the episode: its name in the source, operator, seed.
+    """
+
+    action: Float32[ndarray, "T A"]
+    obs: dict[str, Float32[ndarray, "T ..."]]
+    reward: Float32[ndarray, "T"]
+    success: Bool[ndarray, "T"]
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.action)
+
+    def arrays(self) -> dict[str, ndarray]:
+        """All arrays by the key they have in the store."""
+        return {
+            "action": self.action,
+            "reward": self.reward,
+            "success": self.success,
+            **{f"obs/{key}": value for key, value in self.obs.items()},
+        }
+
+
+def check_episode(episode: Episode, where: str) -> None:
+    """Raise DataError naming ``where``, the key and the frame of the first thing wrong.
+
+    Refused: no steps, arrays of different length, an action that is not (T, A), values that are not finite.
+    """
+    if len(episode) == 0:
+        raise DataError(f"{where}: the episode is empty. Remove it from the file.")
+    if episode.action.ndim != 2:
+        raise DataError(f"{where}: action has shape {episode.action.shape}, expected (T, A).")
+    for key, values in episode.arrays().items():
+        if len(values) != len(episode):
+            raise DataError(f"{where}: {key} has {len(values)} frames, action has {len(episode)}.")
+        finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
+        if not finite.all():
+            raise DataError(f"{where}: {key} is not finite at frame {int(np.argmin(finite))}.")
+
+
+def layout(episode: Episode) -> dict[str, tuple[int, ...]]:
+    """Shape of one frame of every array, by key; all episodes of a store share it."""
+    return {key: values.shape[1:] for key, values in episode.arrays().items()}
+
+
+def check_layout(episode: Episode, expected: dict[str, tuple[int, ...]], where: str) -> None:
+    """Raise DataError when keys or shapes differ from the episodes before."""
+    found = layout(episode)
+    for key in sorted(found.keys() | expected.keys()):
+        if found.get(key) != expected.get(key):
+            raise DataError(
+                f"{where}: {key} has frames of shape {found.get(key, 'absent')}, "
+                f"the episodes before it {expected.get(key, 'absent')}. One store holds one kind of episode."
+            )

@@ -1,0 +1,71 @@
+"""Take recordings into the demonstration store: checked, whole episodes, and on from where a killed ingest stopped."""
+
+import shutil
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+
+from postbc.demos.episode import Episode, check_episode, check_layout, layout
+from postbc.demos.readers import Source, find_sources
+from postbc.demos.store import INDEX, SEGMENT_BYTES, commit, segment_is_whole, write_segment
+from postbc.errors import DataError
+from postbc.progress import Track
+
+
+def _checked(sources: list[Source], limit: int | None) -> Iterator[tuple[str, Episode]]:
+    """(source sha256, episode) for every episode, each one checked on its own and against the first."""
+    expected = None
+    taken = 0
+    for source in sources:
+        digest = source.sha256
+        for episode in islice(source.episodes(), None if limit is None else limit - taken):
+            where = f"{source.path}: {episode.facts['name']}"
+            check_episode(episode, where)
+            expected = expected or layout(episode)
+            check_layout(episode, expected, where)
+            taken += 1
+            yield (
+                digest,
+                replace(episode, facts={**episode.facts, "source": source.path.name, "sha256": digest}),
+            )
+
+
+def _segments(episodes: Iterator[tuple[str, Episode]]) -> Iterator[tuple[str, list[Episode]]]:
+    """Group episodes of one source into segments of about SEGMENT_BYTES; names follow from content and order."""
+    digest, number, size, group = "", 0, 0, list[Episode]()
+    for source, episode in episodes:
+        if group and (source != digest or size >= SEGMENT_BYTES):
+            yield f"{digest[:12]}-{number:04d}", group
+            number, size, group = (number + 1 if source == digest else 0), 0, []
+        digest = source
+        group.append(episode)
+        size += sum(values.nbytes for values in episode.arrays().values())
+    if group:
+        yield f"{digest[:12]}-{number:04d}", group
+
+
+def ingest(source: Path, store: Path, fps: float, max_episodes: int | None = None) -> dict[str, int]:
+    """Bring ``store`` to hold exactly the recordings at ``source``; returns counts of episodes and steps.
+
+    What is already stored is kept, what is new is appended, what is gone from ``source`` is dropped. Raises DataError
+    (file, episode and key named) at the first bad episode, before the store's index changes.
+    """
+    sources = find_sources(source)
+    digests = [s.sha256 for s in sources]
+    if len(set(digests)) < len(digests):
+        raise DataError(f"{source} holds the same recording twice: {', '.join(str(s.path) for s in sources)}.")
+    names, episodes, steps = list[str](), 0, 0
+    with Track("ingest", len(sources)) as bar:
+        for name, group in _segments(_checked(sources, max_episodes)):
+            # The limit is part of a segment's identity: a set cut short must not pass for the whole one.
+            name = name if max_episodes is None else f"{name}-first{max_episodes}"
+            if not segment_is_whole(store, name):
+                write_segment(store, name, group, fps)
+            names.append(name)
+            episodes, steps = episodes + len(group), steps + sum(map(len, group))
+            bar.advance(len(names) - bar.done, f"{episodes} episodes")
+    commit(store, names)
+    for stale in (p for p in store.iterdir() if p.name not in (*names, INDEX)):
+        shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
+    return {"episodes": episodes, "steps": steps}
