@@ -1,0 +1,1 @@
+"""The demonstrator's posterior: what the demonstrations leave open about his actions."""

@@ -1,0 +1,145 @@
+"""The one loop of supervised training: resumable, and the same run from the same seed.
+
+Every source of randomness is a named generator of its own, so that two runs which differ in one of them (BC and PostBC
+in the posterior noise) still see the same batches in the same order.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from postbc.adam import AdamW
+from postbc.errors import TrainingDivergedError
+from postbc.progress import Track
+from postbc.storage.checkpoint import Checkpoints
+
+Metrics = dict[str, float]
+
+
+class Generators:
+    """Named random generators, seeded from one seed; their states are part of a checkpoint."""
+
+    def __init__(self, seed: int, names: Iterable[str]) -> None:
+        self._all = {name: torch.Generator() for name in names}
+        for number, generator in enumerate(self._all.values()):
+            generator.manual_seed(seed * 1000 + number)
+
+    def __getitem__(self, name: str) -> torch.Generator:
+        return self._all[name]
+
+    def state(self) -> dict[str, Tensor]:
+        """The states, by name."""
+        return {name: generator.get_state() for name, generator in self._all.items()}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        """Put back what :meth:`state` returned."""
+        for name, generator in self._all.items():
+            generator.set_state(state[name])
+
+
+class Ema:
+    """Exponential moving average of a module's parameters."""
+
+    def __init__(self, module: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self._live: list[Tensor] = list(module.parameters())
+        self.average = [p.detach().clone() for p in self._live]
+
+    @torch.no_grad()
+    def update(self) -> None:
+        """Move the average one step towards the parameters."""
+        torch._foreach_lerp_(self.average, self._live, 1 - self.decay)
+
+    @torch.no_grad()
+    def copy_to_module(self) -> None:
+        """Let the module carry the average from now on."""
+        for live, average in zip(self._live, self.average, strict=True):
+            live.copy_(average)
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """Length and step size: linear warm-up over 2 %, then a cosine down to a tenth."""
+
+    steps: int
+    learning_rate: float
+    weight_decay: float = 0.0
+    checkpoint_every: int = 500
+
+    def rate(self, step: int) -> float:
+        """Learning rate at ``step``."""
+        warmup = max(1, self.steps // 50)
+        cosine = 0.55 + 0.45 * math.cos(math.pi * step / self.steps)
+        return self.learning_rate * min(1.0, (step + 1) / warmup) * cosine
+
+
+@dataclass(frozen=True)
+class Run:
+    """What makes one training run: its label, schedule, randomness and where it may be continued from."""
+
+    label: str
+    schedule: Schedule
+    generators: Generators
+    checkpoints: Checkpoints
+
+
+def train(
+    run: Run, module: nn.Module, loss: Callable[[], tuple[Tensor, Metrics]], ema: Ema | None = None
+) -> list[Metrics]:
+    """Minimise ``loss()`` over the parameters of ``module``; goes on from the run's checkpoint when it has one.
+
+    Returns a row of metrics for every hundredth of the way. Raises TrainingDivergedError at the first loss that is not
+    finite; the last checkpoint is kept.
+    """
+    optimiser = AdamW(module.parameters(), run.schedule.learning_rate, run.schedule.weight_decay)
+    start, rows = _resume(run, module, optimiser, ema)
+    every = max(1, run.schedule.steps // 100)
+    with Track(run.label, run.schedule.steps) as bar:
+        bar.advance(start)
+        for step in range(start, run.schedule.steps):
+            if step > start and step % run.schedule.checkpoint_every == 0:
+                _save(run, module, optimiser, (step, rows), ema)
+            value, metrics = loss()
+            optimiser.rate = run.schedule.rate(step)
+            optimiser.minimise(value)
+            if ema:
+                ema.update()
+            if step % every == 0 or step + 1 == run.schedule.steps:
+                _check(value.detach(), f"{run.label} step {step}")
+                rows.append({"step": step, "loss": float(value.detach()), **metrics})
+            bar.advance(1, f"loss {rows[-1]['loss']:.4f}")
+    if ema:
+        ema.copy_to_module()
+    return rows
+
+
+def _check(value: Tensor, where: str) -> None:
+    if not torch.isfinite(value):
+        raise TrainingDivergedError(f"{where}: the loss is {float(value)}. Lower the learning rate in params.yaml.")
+
+
+def _save(run: Run, module: nn.Module, optimiser: AdamW, at: tuple[int, list[Metrics]], ema: Ema | None) -> None:
+    state = {
+        "step": at[0],
+        "rows": at[1],
+        "module": dict(module.state_dict()),
+        "optimiser": optimiser.state(),
+        "generators": run.generators.state(),
+        "ema": dict(enumerate(ema.average)) if ema else {},
+    }
+    run.checkpoints.save(state)
+
+
+def _resume(run: Run, module: nn.Module, optimiser: AdamW, ema: Ema | None) -> tuple[int, list[Metrics]]:
+    state = run.checkpoints.load()
+    if state is None:
+        return 0, []
+    module.load_state_dict(state["module"])
+    optimiser.restore(state["optimiser"])
+    run.generators.restore(state["generators"])
+    for number, average in enumerate(ema.average if ema else []):
+        average.copy_(state["ema"][number])
+    return int(state["step"]), list(state["rows"])
