@@ -1,0 +1,1 @@
+"""Generative policies: chunks of actions from an observation and a latent noise."""

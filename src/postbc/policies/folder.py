@@ -1,0 +1,102 @@
+"""A policy on disk: a LeRobot ``pretrained_model/`` folder, written and read without importing LeRobot (10 s and more).
+
+``config.json`` is what LeRobot writes for :class:`~postbc.policies.configuration_postbc.PostbcConfig`; the normalisers are
+part of ``model.safetensors``, so the processor pipelines only rename, batch and move. A test opens the folder with LeRobot.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import load_file, save_file
+
+from postbc.errors import IntegrityError
+from postbc.policies.diffusion import DiffusionPolicy, DiffusionShape
+from postbc.policies.policy import Latent, Policy
+from postbc.policies.steering import Actor
+from postbc.storage.atomic import atomic_folder, read_json, write_json
+from postbc.storage.manifest import check_manifest, write_manifest
+
+_DEVICE_STEP = {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}}
+_PREPROCESSOR = [
+    {"registry_name": "rename_observations_processor", "config": {"rename_map": {}}},
+    {"registry_name": "to_batch_processor", "config": {}},
+    _DEVICE_STEP,
+]
+
+
+def build_policy(shape: DiffusionShape, latent: Latent, steering: dict[str, Any] | None) -> Policy:
+    """A policy of this form with fresh weights; ``steering`` holds the actor's hidden, layers and bound."""
+    diffusion = DiffusionPolicy(shape)
+    actor = Actor(diffusion.obs_dim, diffusion.latent_dim, **steering) if steering else None
+    return Policy(diffusion, latent, actor)
+
+
+def _steering(policy: Policy) -> dict[str, Any] | None:
+    if policy.actor is None:
+        return None
+    network = policy.actor.network
+    return {"hidden": network.first.out_features, "layers": len(network.blocks), "bound": policy.actor.bound}
+
+
+def _config(policy: Policy) -> dict[str, Any]:
+    shape = policy.diffusion.shape
+    return {
+        "type": "postbc",
+        "n_obs_steps": 1,
+        "device": "cpu",
+        "push_to_hub": False,
+        "input_features": {
+            "observation.state": {"type": "STATE", "shape": [shape.state_dim]},
+            "observation.environment_state": {"type": "ENV", "shape": [shape.environment_dim]},
+        },
+        "output_features": {"action": {"type": "ACTION", "shape": [shape.action_dim]}},
+        "chunk_size": shape.chunk,
+        "hidden": shape.hidden,
+        "layers": shape.layers,
+        "denoising_steps": shape.denoising_steps,
+        "inference_steps": shape.inference_steps,
+        "latent": str(policy.latent),
+        "steering": _steering(policy),
+    }
+
+
+def shape_from_config(config: dict[str, Any]) -> DiffusionShape:
+    """The form of the diffusion policy that a ``config.json`` describes."""
+    features = config["input_features"]
+    return DiffusionShape(
+        state_dim=features["observation.state"]["shape"][0],
+        environment_dim=features["observation.environment_state"]["shape"][0],
+        action_dim=config["output_features"]["action"]["shape"][0],
+        chunk=config["chunk_size"],
+        hidden=config["hidden"],
+        layers=config["layers"],
+        denoising_steps=config["denoising_steps"],
+        inference_steps=config["inference_steps"],
+    )
+
+
+def save_policy(policy: Policy, folder: Path) -> None:
+    """Write the LeRobot policy folder, whole or not at all."""
+    weights = {f"policy.{k}": v.detach().contiguous().cpu() for k, v in policy.state_dict().items()}
+    with atomic_folder(folder) as building:
+        write_json(building / "config.json", _config(policy))
+        save_file(weights, building / "model.safetensors", metadata={"format": "pt"})
+        for name, steps in (("policy_preprocessor", _PREPROCESSOR), ("policy_postprocessor", [_DEVICE_STEP])):
+            write_json(building / f"{name}.json", {"name": name, "steps": steps})
+        write_manifest(building)
+
+
+def load_policy(folder: Path, latent: Latent | None = None) -> Policy:
+    """Open a policy folder; ``latent`` replaces how the noise is chosen (zero instead of sampled).
+
+    Raises IntegrityError when a file is missing, altered or does not fit its configuration.
+    """
+    check_manifest(folder)
+    config = read_json(folder / "config.json")
+    policy = build_policy(shape_from_config(config), latent or Latent(config["latent"]), config["steering"])
+    weights = {k.removeprefix("policy."): v for k, v in load_file(folder / "model.safetensors").items()}
+    try:
+        policy.load_state_dict(weights)
+    except RuntimeError as error:
+        raise IntegrityError(f"{folder}: weights and config.json do not fit: {error}") from error
+    return policy.eval()
