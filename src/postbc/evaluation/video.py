@@ -1,0 +1,51 @@
+"""One episode of a policy as an mp4 that any browser plays."""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from postbc.evaluation.rollouts import LatentStreams
+from postbc.policies.policy import Policy
+from postbc.sims.task import TaskEnv
+from postbc.sims.vector import flatten
+
+EVERY = 2  # control steps a frame: software rendering takes longer than the simulation
+
+
+def frames(policy: Policy, env: TaskEnv, seed: int, max_steps: int) -> Iterator[np.ndarray]:
+    """Play the episode of ``seed`` and yield images (height, width, 3) uint8."""
+    observation, _ = env.reset(seed=seed)
+    streams, steps = LatentStreams(policy.diffusion.latent_dim), 0
+    yield np.asarray(env.render())
+    while steps < max_steps:
+        obs = torch.from_numpy(flatten(observation))[None]
+        for action in policy.act(obs, streams.draw(np.array([seed])))[0].numpy():
+            observation, _, terminated, truncated, _ = env.step(action)
+            steps += 1
+            if steps % EVERY == 0 or terminated:
+                yield np.asarray(env.render())
+            if terminated or truncated or steps >= max_steps:
+                return
+
+
+def encode(images: Iterator[np.ndarray], fps: float, path: Path) -> None:
+    """Write H.264 in an mp4 whose index comes first; the same images give the same bytes."""
+    with av.open(str(path), "w", format="mp4", options={"movflags": "faststart", "fflags": "+bitexact"}) as container:
+        stream = None
+        for image in images:
+            if stream is None:
+                stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
+                stream.height, stream.width, stream.pix_fmt = image.shape[0], image.shape[1], "yuv420p"
+                stream.options = {"crf": "26", "threads": "1"}
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+        if stream is not None:
+            container.mux(stream.encode())
+
+
+def film(policy: Policy, env: TaskEnv, seed: int, max_steps: int, path: Path) -> None:
+    """Write the mp4 of one episode, in real time."""
+    encode(frames(policy, env, seed, max_steps), env.metadata["render_fps"] / EVERY, path)
