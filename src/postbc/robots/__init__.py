@@ -1,0 +1,1 @@
+"""A LeRobot robot as an environment: armed by an operator, guarded at every action, recorded."""

@@ -1,0 +1,87 @@
+"""Keeps every step of a robot: appended to a journal at once, turned into a demonstration segment when the episode ends.
+
+A killed process leaves a journal of whole lines; the next session turns it into an episode. Nothing is ever overwritten.
+"""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from postbc.demos.episode import Episode
+from postbc.demos.store import commit, compact, listed_segments, write_segment
+
+Step = dict[str, Any]
+JOURNAL = ".jsonl"
+
+
+def _episode(steps: list[Step], facts: dict[str, Any]) -> Episode:
+    keys = sorted(steps[0]["obs"])
+    return Episode(
+        action=np.array([s["action"] for s in steps], np.float32),
+        obs={key: np.array([s["obs"][key] for s in steps], np.float32) for key in keys},
+        reward=np.array([s["success"] for s in steps], np.float32),
+        success=np.array([s["success"] for s in steps], bool),
+        facts=facts,
+    )
+
+
+def read_journal(path: Path) -> tuple[dict[str, Any], list[Step]]:
+    """Facts and steps of a journal; a last line that was cut off by a kill is dropped."""
+    lines = path.read_bytes().split(b"\n")
+    whole = [json.loads(line) for line in lines[:-1]]
+    return (whole[0], whole[1:]) if whole else ({}, [])
+
+
+class Recorder:
+    """Writes the episodes of one session into the demonstration store ``store``; ``facts`` go with each of them."""
+
+    def __init__(self, store: Path, fps: float, facts: dict[str, Any]) -> None:
+        self.store, self.fps, self.facts = store, fps, {"source": "robot", **facts}
+        store.mkdir(parents=True, exist_ok=True)
+        self._journal: int | None = None
+        self._session: list[str] = []
+        for left_over in sorted(store.glob(f"*{JOURNAL}")):
+            self._store(left_over)
+
+    def begin(self, seed: int) -> None:
+        """Start the journal of an episode."""
+        self.end()
+        number = len(listed_segments(self.store)) + len(list(self.store.glob(f"*{JOURNAL}")))
+        self._path = self.store / f"episode-{number:06d}{JOURNAL}"
+        self._journal = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+        self._append({**self.facts, "seed": seed, "name": self._path.stem})
+
+    def step(self, obs: dict[str, Any], action: Any, success: bool) -> None:
+        """Record what was seen and what was really executed; on the disk's queue before it returns."""
+        values = {key: np.asarray(value, float).tolist() for key, value in obs.items()}
+        self._append({"obs": values, "action": np.asarray(action, float).tolist(), "success": bool(success)})
+
+    def _append(self, line: dict[str, Any]) -> None:
+        assert self._journal is not None, "begin() comes first"  # noqa: S101 - internal order of calls
+        os.write(self._journal, json.dumps(line).encode() + b"\n")
+
+    def end(self) -> None:
+        """Close the running episode, if any, and commit it to the store."""
+        if self._journal is not None:
+            os.close(self._journal)
+            self._journal = None
+            self._store(self._path)
+
+    def _store(self, journal: Path) -> None:
+        facts, steps = read_journal(journal)
+        if steps:
+            name = journal.stem
+            write_segment(self.store, name, [_episode(steps, facts)], self.fps)
+            commit(self.store, [*(n for n in listed_segments(self.store) if n != name), name])
+            self._session.append(name)
+        journal.unlink()
+
+    def close(self) -> None:
+        """End the running episode and join the session's episodes into one segment."""
+        self.end()
+        if len(self._session) > 1:
+            compact(self.store, self._session, self.fps)
+            self._session = []
