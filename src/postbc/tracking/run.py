@@ -1,0 +1,146 @@
+"""Register what a pipeline run made: versions, results, aliases, one MLflow run for one content."""
+
+import time
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from postbc.config import Config
+from postbc.progress import track
+from postbc.reporting.results import Evaluation, read_evaluation
+from postbc.storage.checkpoint import flatten, identity
+from postbc.storage.manifest import fingerprint
+from postbc.tracking.champion import Standing, champion, results_of
+from postbc.tracking.client import in_our_words, resolve_uri
+from postbc.tracking.lineage import dvc_hashes, git_state
+from postbc.tracking.models import ModelFolder, models_of
+from postbc.tracking.registry import Registry
+
+Versions = list[tuple[ModelFolder, int]]
+
+
+def register_run(root: Path, config: Config) -> list[dict[str, Any]]:
+    """Register every model of the run below ``root``; a row for each: name, version, life, sha256, aliases.
+
+    Registering the same content again adds no version and no MLflow run, and moves no alias that is there.
+    Raises DataError for a missing evaluation or model, IntegrityError for altered bytes.
+    """
+    registry = Registry(resolve_uri(config.register.tracking_uri, root), config.register.prefix)
+    evaluation, setting = read_evaluation(root), _setting(config)
+    git = git_state(root)
+    models = [
+        replace(m, path=root / m.path, tags=git | dvc_hashes(root, m.path.as_posix())) for m in models_of(root, config)
+    ]
+    content = identity([fingerprint(m.path) for m in models], _settings(config), asdict(evaluation))
+    with in_our_words(registry.uri, "Registering the run"):
+        run_id, finished = _open_run(registry, content, config)
+        steps = track(models, "register", len(models))
+        versions = [(model, registry.register(model, run_id)) for model in steps]
+        fresh = not finished or _incomplete(registry, versions)
+        if fresh:
+            _record(registry, run_id, versions, evaluation, setting)
+            _log_run(registry, run_id, config, evaluation, git)
+        return [_row(registry, model, version) for model, version in versions]
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """Every configuration value by its dotted name, but where the registry is: that may hold a password."""
+    values = flatten(asdict(config))[1]
+    return {k.replace("/", "."): v for k, v in values.items() if not k.startswith("register/")}
+
+
+def _setting(config: Config) -> str:
+    """Results compare only under one task and one robot; this names the pair."""
+    robot = config.finetune_robot.robot
+    return identity(asdict(config.task), robot.type, robot.options)[:16]
+
+
+def _open_run(registry: Registry, content: str, config: Config) -> tuple[str, bool]:
+    """The MLflow run of this content and whether it was finished; made when there is none."""
+    query = f"tags.content = '{content}'"
+    found = registry.client.search_runs([registry.experiment_id], query, max_results=1)
+    if found:
+        return str(found[0].info.run_id), found[0].info.status == "FINISHED"
+    name = f"{config.task.name} {content[:8]}"
+    run = registry.client.create_run(registry.experiment_id, tags={"content": content}, run_name=name)
+    return str(run.info.run_id), False
+
+
+def _incomplete(registry: Registry, versions: Versions) -> bool:
+    """Whether an alias is missing (deleted by hand, or the registration was cut short)."""
+    return any(not {"candidate", "champion"} <= registry.aliases(model.name).keys() for model, _ in versions)
+
+
+def _numbers(model: ModelFolder, evaluation: Evaluation) -> dict[str, float]:
+    """Results of a policy, by place; empty for other kinds and for policies that were not evaluated."""
+    found = results_of(evaluation, model.life, model.method) if model.kind == "policy" else {}
+    keys = ("success", "low", "high", "episodes")
+    numbers = {f"{place}.{k}": float(getattr(r, k)) for place, r in found.items() for k in keys}
+    if found:
+        numbers["env_steps"] = float(max(r.env_steps for r in found.values()))
+    return numbers
+
+
+def _record(registry: Registry, run_id: str, versions: Versions, evaluation: Evaluation, setting: str) -> None:
+    """Results on the versions, then the aliases: candidate is the last of this run, champion the best."""
+    for model, version in versions:
+        registry.log_results(model.name, version, run_id, _numbers(model, evaluation))
+        registry.client.set_model_version_tag(model.name, str(version), "evaluated_on", setting)
+        registry.set_alias(model.name, version, "candidate")
+    for kind in ("ensemble", "policy", "critics"):
+        for name in dict.fromkeys(m.name for m, _ in versions if m.kind == kind):
+            last = max(v for m, v in versions if m.name == name)
+            registry.set_alias(name, _champion(registry, name, setting, versions) or last, "champion")
+
+
+def _champion(registry: Registry, name: str, setting: str, versions: Versions) -> int | None:
+    """The best version of a policy's name under this setting; for critics those of the champion's life."""
+    mine = {m.life: (m, v) for m, v in versions if m.name == name}
+    model = next(iter(mine.values()))[0]
+    if model.kind == "policy":
+        rivals = [v for v in registry.versions(name) if v.tags.get("evaluated_on") == setting]
+        return champion([_standing(v) for v in rivals])
+    if model.kind != "critics":
+        return None
+    policy = name.removesuffix("-critics")
+    leader = registry.aliases(policy).get("champion")
+    life = next((m.life for m, v in versions if (m.name, v) == (policy, leader)), "")
+    return mine[life][1] if life in mine else None
+
+
+def _standing(version: Any) -> Standing:
+    tags = version.tags
+    low = {place: float(tags[f"{place}.low"]) for place in ("robot", "simulator") if f"{place}.low" in tags}
+    return Standing(int(version.version), low, int(float(tags.get("env_steps", 0))))
+
+
+def _log_run(registry: Registry, run_id: str, config: Config, evaluation: Evaluation, git: dict[str, str]) -> None:
+    """Parameters and results on the MLflow run, which then counts as finished."""
+    from mlflow.entities import Metric, Param, RunTag
+
+    now = int(time.time() * 1000)
+    params = [Param(key, str(value)[:500]) for key, value in _settings(config).items()]
+    numbers = {
+        f"{life}.{method}.{key}": float(value)
+        for life, row in evaluation.results.items()
+        for method, result in row.items()
+        for key, value in asdict(result).items()
+        if value is not None
+    }
+    numbers |= {f"difference.{life}": d.value for life, d in evaluation.differences.items()}
+    metrics = [Metric(key, value, now, 0) for key, value in numbers.items()]
+    registry.client.log_batch(run_id, metrics, params, [RunTag(k, v) for k, v in git.items()])
+    registry.client.set_terminated(run_id, "FINISHED")
+
+
+def _row(registry: Registry, model: ModelFolder, version: int) -> dict[str, Any]:
+    aliases = registry.aliases(model.name)
+    return {
+        "name": model.name,
+        "version": version,
+        "kind": model.kind,
+        "method": model.method,
+        "life": model.life,
+        "sha256": fingerprint(model.path),
+        "aliases": sorted(alias for alias, number in aliases.items() if number == version),
+    }

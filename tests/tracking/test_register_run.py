@@ -1,0 +1,118 @@
+"""A run registered into a real SQLite registry: versions, aliases, idempotence, restoration."""
+
+import shutil
+from dataclasses import replace
+
+import pytest
+from tiny_run import config, make_evaluation, make_policy
+
+from postbc.config import PosteriorConfig, RegisterConfig
+from postbc.errors import DataError, IntegrityError
+from postbc.tracking.registry import Registry
+from postbc.tracking.run import register_run
+
+
+def registry(root):
+    return Registry(f"sqlite:///{root}/mlflow.db")
+
+
+def by_alias(rows, alias):
+    return {row["name"]: row["life"] for row in rows if alias in row["aliases"]}
+
+
+def counts(root):
+    client = registry(root).client
+    experiment = client.get_experiment_by_name("postbc").experiment_id
+    return len(client.search_model_versions()), len(client.search_runs([experiment]))
+
+
+def test_a_run_becomes_versions_with_aliases_and_lineage(root):
+    rows = register_run(root, config())
+    names = {row["name"] for row in rows}
+    assert names == {f"postbc-lift-{kind}" for kind in ("ensemble", "bc", "postbc", "bc-critics", "postbc-critics")}
+    assert [row["life"] for row in rows if row["name"] == "postbc-lift-bc"] == [
+        "pretrained",
+        "finetuned_sim",
+        "finetuned_robot",
+    ]
+    champions = by_alias(rows, "champion")  # on the robot: bc 0.3 > 0.2 > 0.1; postbc 0.6 twice, fewer steps first
+    assert champions["postbc-lift-bc"] == "pretrained"
+    assert champions["postbc-lift-postbc"] == champions["postbc-lift-postbc-critics"] == "finetuned_sim"
+    assert by_alias(rows, "candidate")["postbc-lift-postbc"] == "finetuned_robot"
+    version = registry(root).version("postbc-lift-postbc", 1)
+    assert version.tags["dvc.artifacts/pretrained/postbc"].startswith("3333")
+    assert version.tags["stage"] == "pretrain" and version.tags["task"] == "lift"
+    assert {"git_commit", "git_dirty", "dvc.data", "dvc.params"} <= version.tags.keys()
+    metrics = {m.key: m.value for m in registry(root).client.get_logged_model(version.tags["model_id"]).metrics}
+    assert metrics["simulator.success"] == 0.5 and metrics["robot.low"] == pytest.approx(0.1)
+
+
+def test_a_rerun_adds_nothing_and_moves_nothing(root):
+    rows = register_run(root, config())
+    before = counts(root)
+    assert register_run(root, config()) == rows
+    assert counts(root) == before == (9, 1)
+    registry(root).promote("postbc-lift-bc", 2)
+    assert by_alias(register_run(root, config()), "champion")["postbc-lift-bc"] == "finetuned_sim"
+
+
+def test_a_new_evaluation_adds_a_run_and_chooses_again(root):
+    register_run(root, config())
+    make_evaluation(root, pretrained={"bc": 0.9}, finetuned_sim={"bc": 0.95, "postbc": 0.1})
+    rows = register_run(root, config())
+    assert counts(root) == (9, 2)
+    listed = {(r["name"], r["version"]): r for r in registry(root).list_models()}
+    assert listed["postbc-lift-bc", 2]["success"] == 0.95
+    assert listed["postbc-lift-bc", 2]["evaluated"] == "simulator"
+    assert by_alias(rows, "champion")["postbc-lift-bc"] == "finetuned_sim"
+
+
+def test_new_weights_compete_with_the_old_ones_under_the_same_setting(root):
+    register_run(root, config())
+    make_policy(root / "artifacts/pretrained/bc", 99)
+    make_evaluation(root, pretrained={"bc": 0.2}, pretrained_on_robot={"bc": 0.2})
+    rows = register_run(root, config())
+    assert "champion" not in next(r for r in rows if r["name"] == "postbc-lift-bc" and r["version"] == 4)["aliases"]
+    assert registry(root).aliases("postbc-lift-bc")["champion"] == 1
+    harder = config(posterior=PosteriorConfig(members=3))
+    harder = replace(harder, task=replace(harder.task, max_steps=10))  # another task: old results say nothing of it
+    rows = register_run(root, harder)
+    assert by_alias(rows, "champion")["postbc-lift-bc"] == "pretrained"
+
+
+def test_a_lost_database_is_restored(root, empty_database):
+    rows = register_run(root, config())
+    shutil.copy(empty_database, root / "mlflow.db")
+    assert register_run(root, config()) == rows
+
+
+def test_lost_artifacts_are_stored_again(root, tmp_path):
+    register_run(root, config())
+    shutil.rmtree(root / "mlartifacts")
+    rows = register_run(root, config())
+    row = next(r for r in rows if r["name"] == "postbc-lift-bc")
+    registry(root).pull(row["name"], row["version"], tmp_path / "pulled")
+
+
+def test_altered_bytes_are_refused(root):
+    path = root / "artifacts/pretrained/bc/model.safetensors"
+    data = bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(bytes(data))
+    with pytest.raises(IntegrityError, match="differs from the manifest"):
+        register_run(root, config())
+
+
+def test_nothing_to_register_is_said(tmp_path):
+    make_evaluation(tmp_path, pretrained={"bc": 0.5})
+    with pytest.raises(DataError, match="holds no model"):
+        register_run(tmp_path, config(register=RegisterConfig(tracking_uri=f"sqlite:///{tmp_path}/mlflow.db")))
+
+
+def test_the_environment_overrides_the_configured_registry(root, monkeypatch):
+    other = root / "elsewhere"
+    other.mkdir()
+    shutil.copy(root / "mlflow.db", other / "mlflow.db")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{other}/mlflow.db")
+    register_run(root, config())
+    assert (other / "mlartifacts").is_dir() and not (root / "mlartifacts").exists()
