@@ -1,0 +1,83 @@
+"""Stage evaluate: every policy at every step of its life, on held-out starts paired between methods; one video each."""
+
+import argparse
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from functools import partial
+from pathlib import Path
+
+from postbc.config import Config
+from postbc.evaluation.lives import Candidate, evaluate_all
+from postbc.evaluation.video import film
+from postbc.finetune.artifact import POLICY, env_steps
+from postbc.policies.folder import load_policy
+from postbc.policies.policy import Latent
+from postbc.progress import track
+from postbc.robots.environment import robot_env
+from postbc.sims import get_task
+from postbc.sims.rendering import RenderingUnavailableError, choose_backend
+from postbc.sims.starts import EVALUATION, seeds
+from postbc.sims.vector import ChunkEnvs
+from postbc.storage.atomic import atomic_folder, write_json
+from stages import paths
+from stages.running import arguments, log, run
+
+SIMULATED = "postbc_twin"
+
+
+def candidates(config: Config) -> Iterator[Candidate]:
+    """Every life of every method; the zero control also where the robot is, for the same reason as on the simulator."""
+    for method in paths.METHODS:
+        pretrained, in_sim = paths.PRETRAINED / method, paths.FINETUNED_SIM / method
+        robot = paths.FINETUNED_ROBOT / method
+        for suffix, on_robot in (("", False), ("_on_robot", True)):
+            yield Candidate(f"pretrained{suffix}", method, load_policy(pretrained), 0, on_robot)
+            yield Candidate(f"pretrained_zero{suffix}", method, load_policy(pretrained, Latent.ZERO), 0, on_robot)
+            steered = load_policy(in_sim / POLICY)
+            yield Candidate(f"finetuned_sim{suffix}", method, steered, env_steps(in_sim), on_robot)
+        yield Candidate("finetuned_robot", method, load_policy(robot / POLICY), env_steps(robot), on_robot=True)
+
+
+def environments(config: Config) -> tuple[ChunkEnvs, ChunkEnvs | None]:
+    """The simulator, and the twin where the robot is one."""
+    task = config.task
+    sim = ChunkEnvs(partial(get_task(task.env).make, **task.options), task.chunk, task.max_steps)
+    if config.finetune_robot.robot.type != SIMULATED:
+        return sim, None
+    return sim, ChunkEnvs(partial(robot_env, config.finetune_robot.robot, task), task.chunk, task.max_steps)
+
+
+def write_videos(config: Config, seed: int, target: Path) -> None:
+    """Film the episode of ``seed`` for every life; says why not where nothing can be rendered."""
+    sim, robot = environments(config)
+    limit = min(config.evaluate.video_steps, config.task.max_steps)
+    filmed = [c for c in candidates(config) if not c.life.endswith("_on_robot") and limit]
+    with atomic_folder(target) as building:
+        try:
+            for candidate in track(filmed, "videos", len(filmed)):
+                envs = robot if candidate.on_robot else sim
+                if envs is not None:
+                    env = envs.make_task()
+                    film(candidate.policy, env, seed, limit, building / f"{candidate.life}.{candidate.method}.mp4")
+                    env.close()
+        except RenderingUnavailableError as error:
+            log.warning("no videos: %s", error)
+            (building / "README.txt").write_text(f"No videos: {error}\n")
+
+
+def main(config: Config, _: argparse.Namespace) -> None:
+    choose_backend()
+    starts = seeds(EVALUATION, 0, config.evaluate.episodes)
+    workers = min(config.evaluate.workers, len(starts))
+    with ExitStack() as stack:
+        sim, robot = (
+            stack.enter_context(closing(envs.vector(workers))) if envs else None for envs in environments(config)
+        )
+        assert sim is not None  # noqa: S101 - narrows the type
+        table = evaluate_all(candidates(config), sim, robot, starts)
+    write_json(paths.METRICS / "evaluation.json", table)
+    write_videos(config, starts[0], paths.VIDEOS)
+
+
+if __name__ == "__main__":
+    run(main, arguments(__doc__ or "", method=False))

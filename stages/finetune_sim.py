@@ -1,0 +1,52 @@
+"""Stage finetune_sim: DSRL on simulators running side by side."""
+
+import argparse
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+
+from postbc.config import Config
+from postbc.evaluation.rollouts import evaluate, summary
+from postbc.finetune.artifact import save_finetuned
+from postbc.finetune.driver import Arena, finetune
+from postbc.finetune.dsrl import Dsrl
+from postbc.policies.folder import load_policy
+from postbc.sims import get_task
+from postbc.sims.starts import EVALUATION, TRAINING, seeds
+from postbc.sims.vector import ChunkEnvs
+from postbc.storage.atomic import write_csv
+from postbc.storage.checkpoint import Checkpoints, identity
+from postbc.storage.manifest import fingerprint
+from stages import paths
+from stages.running import arguments, run
+
+
+def arena(config: Config, folder: Path, method: str) -> Arena:
+    """Simulators with starts of their own, looked at on the first held-out starts."""
+    task, settings = config.task, config.finetune_sim
+    envs = ChunkEnvs(partial(get_task(task.env).make, **task.options), task.chunk, task.max_steps)
+    held_out = seeds(EVALUATION, 0, settings.evaluate_episodes)
+    run_identity = identity(asdict(task), asdict(settings), config.seed, method, fingerprint(folder))
+    return Arena(
+        vector=envs.vector(settings.envs, settings.discount),
+        starts=seeds(TRAINING, config.seed, settings.env_steps + 2 * settings.envs),  # an episode has a step at least
+        checkpoints=Checkpoints(paths.checkpoint("finetune_sim", method), run_identity),
+        evaluate=lambda policy, vector: summary(evaluate(policy, vector, held_out, "look")),
+    )
+
+
+def main(config: Config, options: argparse.Namespace) -> None:
+    folder = paths.PRETRAINED / options.method
+    learner = Dsrl(load_policy(folder).diffusion, config.finetune_sim, config.seed)
+    where = arena(config, folder, options.method)
+    try:
+        rows = finetune(learner, where)
+    finally:
+        where.vector.close()
+    save_finetuned(learner, rows[-1]["env_steps"], paths.FINETUNED_SIM / options.method)
+    write_csv(paths.PLOTS / f"finetune_sim.{options.method}.csv", rows)
+    where.checkpoints.clear()
+
+
+if __name__ == "__main__":
+    run(main, arguments(__doc__ or "", method=True))

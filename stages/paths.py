@@ -1,0 +1,22 @@
+"""Where stages find and leave things; the same names stand in dvc.yaml."""
+
+from pathlib import Path
+
+DEMOS = Path("artifacts/demos")
+DATASET = Path("artifacts/dataset")
+POSTERIOR = Path("artifacts/posterior")
+PRETRAINED = Path("artifacts/pretrained")
+FINETUNED_SIM = Path("artifacts/finetuned_sim")
+FINETUNED_ROBOT = Path("artifacts/finetuned_robot")
+RECORDINGS = Path("artifacts/recordings")
+VIDEOS = Path("artifacts/videos")
+METRICS = Path("metrics")
+PLOTS = Path("plots")
+REPORT = Path("reports/index.html")
+METHODS = ("bc", "postbc")
+_CHECKPOINTS = Path(".work/checkpoints")
+
+
+def checkpoint(stage: str, method: str = "") -> Path:
+    """Where an interrupted stage leaves what it has; outside DVC's outputs, which DVC deletes before a stage runs."""
+    return _CHECKPOINTS / f"{stage}.{method}".strip(".")

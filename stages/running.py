@@ -1,0 +1,62 @@
+"""What all stages share: arguments, configuration, logging, and how they end."""
+
+import argparse
+import ctypes
+import errno
+import logging
+import os
+import signal
+import sys
+from collections.abc import Callable
+
+from postbc.config import Config, load_config
+from postbc.errors import PostbcError
+from stages.paths import METHODS
+
+log = logging.getLogger("postbc")
+PR_SET_PDEATHSIG = 1
+
+
+def die_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent dies, so that no stage, and no robot, goes on unsupervised."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+
+
+def _terminate(*_: object) -> None:
+    raise KeyboardInterrupt  # so that every `finally` on the way out runs
+
+
+def arguments(doc: str, method: bool) -> argparse.ArgumentParser:
+    """The command line of a stage; ``method`` for those that run once a method."""
+    parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    if method:
+        parser.add_argument("--method", choices=METHODS, required=True, help="which policy")
+    return parser
+
+
+def run(stage: Callable[[Config, argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
+    """Run ``stage`` in the project's root. Exit code 2 for the user's mistakes, 130 when interrupted."""
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    logging.getLogger("postbc").setLevel(logging.INFO)
+    for name in ("lerobot", "numexpr", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    die_with_parent()
+    signal.signal(signal.SIGTERM, _terminate)
+    try:
+        stage(load_config(), options)
+    except PostbcError as error:
+        sys.exit(_tell(f"error: {error}", 2))
+    except KeyboardInterrupt:
+        sys.exit(_tell("interrupted; `dvc repro` goes on from the last checkpoint", 130))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+            raise
+        sys.exit(_tell(f"error: {error.strerror}: {error.filename or 'while writing'}. Nothing was half written.", 2))
+
+
+def _tell(message: str, code: int) -> int:
+    log.error(message)
+    return code
