@@ -9,7 +9,6 @@ import json
 import sys
 from dataclasses import asdict, replace
 from functools import partial
-from pathlib import Path
 
 from postbc.config import Config
 from postbc.errors import NotArmedError
@@ -29,8 +28,6 @@ from postbc.storage.manifest import fingerprint
 from stages import paths
 from stages.running import arguments, log, run
 
-ARMING = Path(".work/arming")
-
 
 def request(config: Config, method: str) -> arming.Request:
     """What an arming token must name: robot, policy, limits."""
@@ -43,12 +40,12 @@ def arm(config: Config, method: str) -> arming.Arming:
     """Use up an arming token; a simulated robot issues its own when there is none. Raises NotArmedError otherwise."""
     wanted, robot = request(config, method), config.finetune_robot.robot
     try:
-        return arming.consume(ARMING, wanted)
+        return arming.consume(arming.FOLDER, wanted)
     except NotArmedError:
         if robot.arm != "simulated" or not is_simulated(make_robot(robot, config.task)):
             raise
-    arming.issue(ARMING, wanted, operator="simulated")
-    return arming.consume(ARMING, wanted)
+    arming.issue(arming.FOLDER, wanted, operator="simulated")
+    return arming.consume(arming.FOLDER, wanted)
 
 
 def arena(config: Config, method: str, recorder: Recorder) -> Arena:

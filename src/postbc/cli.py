@@ -126,3 +126,53 @@ def promote(
     if as_json:
         return _print_json({"name": name, "version": version, "alias": alias})
     typer.echo(f"{name}@{alias} is now version {version}.")
+
+
+@app.command()
+def collect(
+    out: Annotated[Path, typer.Argument(help="HDF5 file to write, for instance data/lift/demos.hdf5.")],
+    episodes: Annotated[int, typer.Option(help="Successful demonstrations to keep.")] = 20,
+    operators: Annotated[str | None, typer.Option(help="Comma-separated names; default: the whole pool.")] = None,
+    seed: Annotated[int, typer.Option(help="Sets of every size are prefixes of one seed's sequence.")] = 0,
+    scale: Annotated[float, typer.Option(help="Factor on every operator's imperfection; 0 is flawless.")] = 1.0,
+) -> None:
+    """Let scripted operators demonstrate the task of params.yaml, and write a robomimic HDF5 file.
+
+    Afterwards: `dvc add data`, then `dvc repro`.
+    """
+    from postbc.config import load_config
+    from postbc.sims.collect import collect as run
+
+    _show_progress()
+    names = operators.split(",") if operators else None
+    tally = run(load_config(Path()).task, out, episodes, names, seed, scale)
+    for name, attempts in sorted(tally.attempts.items()):
+        typer.echo(f"{name:12s} {tally.successes[name]:4d} of {attempts} attempts kept")
+    typer.echo(f"{out}: {len(tally.lengths)} episodes of {min(tally.lengths)} to {max(tally.lengths)} steps")
+
+
+robot = typer.Typer(no_args_is_help=True, help="The robot: nothing moves unless a person armed it.")
+app.add_typer(robot, name="robot")
+
+
+@robot.command()
+def arm(
+    method: Annotated[str, typer.Argument(help="Whose policy may move the robot: bc or postbc.")],
+    operator: Annotated[str, typer.Option(prompt="Your name", help="Who stands at the robot; it is recorded.")],
+    lifetime: Annotated[float, typer.Option(help="Seconds until the permission expires.")] = 600.0,
+) -> None:
+    """Permit one run of finetune_robot with the present policy, robot and limits. Serves once, expires soon."""
+    from postbc.robots import arming
+    from postbc.robots.request import request_of
+
+    wanted = request_of(f"finetune_robot@{method}")
+    arming.issue(arming.FOLDER, wanted, operator, lifetime)
+    typer.echo(
+        f"{wanted.robot} is armed for policy {wanted.policy[:12]} for {lifetime:.0f} s: `dvc repro finetune_robot`"
+    )
+
+
+def _show_progress() -> None:
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)

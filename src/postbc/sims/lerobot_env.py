@@ -1,0 +1,63 @@
+"""postbc's tasks for ``lerobot-eval --env.type=postbc --env.task=lift``."""
+
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import gymnasium as gym
+from gymnasium.wrappers import TimeLimit
+from lerobot.configs import FeatureType, PolicyFeature
+from lerobot.envs.configs import EnvConfig
+
+from postbc.sims import get_task
+
+
+def _make(task: str, options: dict[str, Any], max_steps: int) -> gym.Env:
+    env = TimeLimit(get_task(task).make(**options), max_steps)
+    env.unwrapped._max_episode_steps = max_steps
+    env.unwrapped.task_description = env.unwrapped.task = task
+    return env
+
+
+@EnvConfig.register_subclass("postbc")
+@dataclass
+class PostbcEnvConfig(EnvConfig):
+    """A task by its name in postbc.sims.TASKS, with its options and time limit."""
+
+    task: str | None = "lift"
+    fps: int = 20
+    episode_length: int = 120
+    options: dict[str, Any] = field(default_factory=dict)
+    features: dict[str, PolicyFeature] = field(default_factory=dict)
+    features_map: dict[str, str] = field(
+        default_factory=lambda: {
+            "action": "action",
+            "agent_pos": "observation.state",
+            "environment_state": "observation.environment_state",
+        }
+    )
+
+    def __post_init__(self) -> None:
+        env = get_task(str(self.task)).make(**self.options)
+        shapes = {
+            "action": (FeatureType.ACTION, env.action_space.shape),
+            "agent_pos": (FeatureType.STATE, (env.state_dim,)),
+            "environment_state": (FeatureType.ENV, (env.environment_dim,)),
+        }
+        self.features = {key: PolicyFeature(type=kind, shape=tuple(shape)) for key, (kind, shape) in shapes.items()}
+        env.close()
+
+    @property
+    def gym_kwargs(self) -> dict[str, Any]:
+        """Not used: :meth:`create_envs` makes the environments itself."""
+        return {}
+
+    def create_envs(self, n_envs: int, use_async_envs: bool = False) -> dict[str, dict[int, gym.vector.VectorEnv]]:
+        """``n_envs`` environments in the form that lerobot-eval asks for."""
+        make = partial(_make, str(self.task), dict(self.options), self.episode_length)
+        mode = gym.vector.AutoresetMode.SAME_STEP
+        if use_async_envs and n_envs > 1:
+            vector: Any = gym.vector.AsyncVectorEnv([make] * n_envs, context="forkserver", autoreset_mode=mode)
+        else:
+            vector = gym.vector.SyncVectorEnv([make] * n_envs, autoreset_mode=mode)
+        return {"postbc": {0: vector}}

@@ -1,0 +1,192 @@
+import shutil
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+import zarr
+
+from postbc.demos.ingest import ingest
+from postbc.demos.readers import find_sources
+from postbc.demos.store import compact, listed_segments, read_store, segment_names
+from postbc.errors import DataError, IntegrityError
+from tests.conftest import toy_episode
+
+
+def write_robomimic(path, episodes):
+    with h5py.File(path, "w") as file:
+        for number, episode in enumerate(episodes):
+            demo = file.create_group(f"data/demo_{number}")
+            demo.attrs["operator"] = "somebody"
+            demo["actions"], demo["rewards"] = episode.action, episode.reward
+            for key, values in episode.obs.items():
+                demo[f"obs/{key}"] = values
+
+
+def write_diffusion_policy(path, episodes):
+    root = zarr.open_group(path, mode="w", zarr_format=2)
+    arrays = {"action": [e.action for e in episodes]} | {k: [e.obs[k] for e in episodes] for k in episodes[0].obs}
+    for key, values in arrays.items():
+        root.create_array(f"data/{key}", data=np.concatenate(values))
+    root.create_array("meta/episode_ends", data=np.cumsum([len(e) for e in episodes]))
+
+
+WRITERS = {"demos.hdf5": write_robomimic, "replay.zarr": write_diffusion_policy}
+
+
+@pytest.fixture(params=WRITERS)
+def recording(request, tmp_path):
+    """A recording of each format, and the episodes in it."""
+    episodes = [toy_episode(n, 5 + n) for n in range(11)]
+    path = tmp_path / "data" / request.param
+    path.parent.mkdir()
+    WRITERS[request.param](path, episodes)
+    return path, episodes
+
+
+def test_every_format_gives_back_what_was_recorded(recording, tmp_path):
+    path, episodes = recording
+    store = tmp_path / "store"
+    assert ingest(path.parent, store, 10) == {"episodes": 11, "steps": sum(map(len, episodes))}
+    for stored, episode in zip(read_store(store), episodes, strict=True):
+        assert np.array_equal(stored.action, episode.action)
+        assert all(np.array_equal(stored.obs[key], episode.obs[key]) for key in episode.obs)
+        assert len(stored.facts["sha256"]) == 64
+
+
+def test_ingesting_again_changes_nothing_and_adding_only_adds(recording, tmp_path):
+    path, _ = recording
+    store = tmp_path / "store"
+    ingest(path.parent, store, 10)
+    before = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.is_file() and p.name != "store.json"}
+    write_robomimic(path.parent / "more.hdf5", [toy_episode(99)])
+    assert ingest(path.parent, store, 10)["episodes"] == 12
+    assert all(p.stat().st_mtime_ns == time for p, time in before.items())
+    (path.parent / "more.hdf5").unlink()
+    assert ingest(path.parent, store, 10)["episodes"] == 11
+    assert len(listed_segments(store)) == 1
+
+
+def test_a_killed_ingest_is_finished_by_the_next(recording, tmp_path):
+    path, episodes = recording
+    ingest(path.parent, tmp_path / "whole", 10)
+    store = tmp_path / "store"
+    ingest(path.parent, store, 10)
+    (store / "store.json").unlink()  # killed before the commit
+    half = store / f".{listed_segments(tmp_path / 'whole')[0]}.abcdef"
+    half.mkdir()  # killed while building
+    with pytest.raises(DataError, match="not a finished"):
+        segment_names(store)
+    ingest(path.parent, store, 10)
+    assert len(list(read_store(store))) == len(episodes)
+    assert not half.exists()
+    files = [
+        {p.relative_to(s): p.read_bytes() for p in s.rglob("*") if p.is_file()} for s in (store, tmp_path / "whole")
+    ]
+    assert files[0] == files[1]
+
+
+bad = {
+    "nan": (
+        lambda e: replace(e, action=np.where(np.arange(len(e))[:, None] == 3, np.nan, e.action)),
+        "action.*frame 3",
+    ),
+    "infinite": (lambda e: replace(e, obs={**e.obs, "goal": e.obs["goal"] * np.inf}), "goal.*finite"),
+    "empty": (
+        lambda e: replace(
+            e, action=e.action[:0], reward=e.reward[:0], success=e.success[:0], obs={k: v[:0] for k, v in e.obs.items()}
+        ),
+        "empty",
+    ),
+    "short": (lambda e: replace(e, obs={**e.obs, "goal": e.obs["goal"][:-1]}), "goal has 11 frames"),
+    "missing": (lambda e: replace(e, obs={"goal": e.obs["goal"]}), "position.*absent"),
+    "wide": (lambda e: replace(e, obs={**e.obs, "goal": np.hstack([e.obs["goal"]] * 2)}), r"goal.*\(4,\)"),
+}
+
+
+@pytest.mark.parametrize("kind", bad)
+def test_a_bad_episode_is_named_and_leaves_no_store(tmp_path, kind):
+    harm, message = bad[kind]
+    path = tmp_path / "data" / "demos.hdf5"
+    path.parent.mkdir()
+    write_robomimic(path, [toy_episode(0), toy_episode(1), harm(toy_episode(2))])
+    with pytest.raises(DataError, match=message) as error:
+        ingest(path.parent, tmp_path / "store", 10)
+    assert "demos.hdf5" in str(error.value)
+    assert "demo_2" in str(error.value)
+    assert not (tmp_path / "store" / "store.json").exists()
+
+
+def test_nothing_to_read_is_said(tmp_path):
+    with pytest.raises(DataError, match="dvc pull"):
+        find_sources(tmp_path / "absent")
+    with pytest.raises(DataError, match=r"robomimic HDF5.*Diffusion Policy"):
+        find_sources(tmp_path)
+
+
+@pytest.mark.parametrize("harm", ["truncated", "text", "no data"])
+def test_a_corrupt_hdf5_is_named(tmp_path, harm):
+    path = tmp_path / "demos.hdf5"
+    write_robomimic(path, [toy_episode(n, 400) for n in range(5)])
+    if harm == "no data":
+        with h5py.File(path, "w") as file:
+            file["x"] = [1]
+    else:
+        path.write_bytes(path.read_bytes()[:3000] if harm == "truncated" else b"not hdf5")
+    with pytest.raises(DataError, match=r"demos\.hdf5"):
+        ingest(path, tmp_path / "store", 10)
+
+
+def test_links_out_of_a_file_are_refused(tmp_path):
+    write_robomimic(tmp_path / "other.hdf5", [toy_episode(0)])
+    with h5py.File(tmp_path / "demos.hdf5", "w") as file:
+        file["data"] = h5py.ExternalLink("other.hdf5", "/data")
+    with pytest.raises(DataError, match="no group 'data'"):
+        ingest(tmp_path / "demos.hdf5", tmp_path / "store", 10)
+
+
+def test_pickled_and_missing_zarr_chunks_are_refused(tmp_path):
+    path = tmp_path / "replay.zarr"
+    write_diffusion_policy(path, [toy_episode(n) for n in range(2)])
+    header = path / "data" / "goal" / ".zarray"
+    text = header.read_text()
+    header.write_text(text.replace("<f4", "|O"))
+    with pytest.raises(DataError, match="not a plain array"):
+        ingest(path, tmp_path / "store", 10)
+    header.write_text(text)
+    (path / "data" / "goal" / "0.0").unlink()
+    with pytest.raises(DataError, match="missing"):
+        ingest(path, tmp_path / "store", 10)
+
+
+def test_a_flipped_bit_in_any_file_of_the_store_is_refused(recording, tmp_path):
+    path, _ = recording
+    store = tmp_path / "store"
+    ingest(path.parent, store, 10)
+    for number, file in enumerate(sorted(p for p in store.rglob("*") if p.is_file() and p.name != "store.json")):
+        whole = file.read_bytes()
+        data = bytearray(whole)
+        data[(number * 37) % len(data)] ^= 1 << number % 8
+        file.write_bytes(data)
+        with pytest.raises((IntegrityError, ValueError)):
+            list(read_store(store))
+        file.write_bytes(whole)
+    shutil.rmtree(store / listed_segments(store)[0])
+    with pytest.raises(IntegrityError):
+        list(read_store(store))
+
+
+def test_compaction_keeps_every_episode_in_order(tmp_path):
+    paths = []
+    for number in range(3):
+        paths.append(tmp_path / "data" / f"{number}.hdf5")
+        paths[-1].parent.mkdir(exist_ok=True)
+        write_robomimic(paths[-1], [toy_episode(number)])
+    store = tmp_path / "store"
+    ingest(tmp_path / "data", store, 10)
+    before = list(read_store(store))
+    names = listed_segments(store)
+    compact(store, names[1:], 10)
+    after = list(read_store(store))
+    assert len(listed_segments(store)) == 2
+    assert all(np.array_equal(a.action, b.action) for a, b in zip(after, before, strict=True))

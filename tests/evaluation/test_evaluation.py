@@ -1,0 +1,98 @@
+from functools import partial
+
+import av
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postbc.evaluation.rollouts import difference, evaluate, summary
+from postbc.evaluation.statistics import paired_difference, wilson
+from postbc.evaluation.video import film
+from postbc.policies.diffusion import DiffusionPolicy, DiffusionShape
+from postbc.policies.policy import Latent, Policy
+from postbc.sims import get_task
+from postbc.sims.vector import ChunkEnvs
+
+
+@pytest.fixture(scope="module")
+def task():
+    return get_task("reach")
+
+
+@pytest.fixture(scope="module")
+def policy(task):
+    torch.manual_seed(0)
+    env = task.make()
+    shape = DiffusionShape(env.state_dim, env.environment_dim, 2, 2, 16, 1, 10, 3)
+    return Policy(DiffusionPolicy(shape), Latent.SAMPLE).eval()
+
+
+def test_wilson_against_published_values():
+    # Newcombe (1998), table I: 81 of 263, and 0 of 20.
+    assert np.allclose(wilson(81, 263), (0.2553, 0.3662), atol=5e-5)
+    assert np.allclose(wilson(0, 20), (0, 0.1611), atol=5e-5)
+    assert wilson(20, 20)[1] == 1
+
+
+@given(st.integers(1, 200).flatmap(lambda n: st.tuples(st.integers(0, n), st.just(n))))
+def test_wilson_holds_the_rate(case):
+    low, high = wilson(*case)
+    assert 0 <= low <= case[0] / case[1] <= high <= 1
+
+
+def pairs(both, only_a, only_b, neither):
+    rows = [(1, 1)] * both + [(1, 0)] * only_a + [(0, 1)] * only_b + [(0, 0)] * neither
+    return (np.array(column, bool) for column in zip(*rows, strict=True))
+
+
+def test_paired_difference_against_published_values():
+    # Newcombe (1998), "Improved confidence intervals for the difference between binomial proportions based on paired
+    # data", table of method 10: (36, 12, 2, 0) gives 0.20 with 0.0569 to 0.3404.
+    b, a = pairs(36, 12, 2, 0)
+    value, low, high = paired_difference(a, b)
+    assert np.allclose((value, low, high), (0.20, 0.0569, 0.3404), atol=5e-4)
+
+
+def test_equal_outcomes_differ_by_nothing():
+    a, b = pairs(5, 0, 0, 5)
+    value, low, high = paired_difference(a, b)
+    assert value == 0
+    assert low <= 0 <= high
+
+
+def test_an_episode_does_not_depend_on_how_many_run_beside_it(task, policy):
+    starts = list(range(17))
+    results = []
+    for n in (1, 3, 5):
+        vector = ChunkEnvs(task.make, 2, 40, processes=False).vector(n)
+        results.append(evaluate(policy, vector, starts, "test"))
+        results.append(evaluate(policy, vector, starts, "again"))
+        vector.close()
+    assert all(r == results[0] for r in results)
+    assert [o.seed for o in results[0]] == starts
+    assert all(o.steps == 40 or o.success for o in results[0])
+
+
+def test_worker_processes_give_the_same(task, policy):
+    vectors = [ChunkEnvs(partial(task.make), 2, 40, processes).vector(2) for processes in (False, True)]
+    inside, outside = (evaluate(policy, vector, list(range(4)), "test") for vector in vectors)
+    for vector in vectors:
+        vector.close()
+    assert inside == outside
+    table = summary(inside)
+    assert table["episodes"] == 4
+    assert table["low"] <= table["success"] <= table["high"]
+    assert difference(inside, inside)["success"] == 0
+
+
+def test_a_video_plays_as_long_as_the_episode(task, policy, tmp_path):
+    env = task.make()
+    for name in ("a.mp4", "b.mp4"):
+        film(policy, env, 3, 20, tmp_path / name)
+    assert (tmp_path / "a.mp4").read_bytes() == (tmp_path / "b.mp4").read_bytes()
+    with av.open(str(tmp_path / "a.mp4")) as container:
+        images = list(container.decode(video=0))
+        assert 2 <= len(images) <= 11
+        assert images[0].to_ndarray(format="rgb24").std() > 0

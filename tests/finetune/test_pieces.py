@@ -1,0 +1,118 @@
+import math
+
+import pytest
+import torch
+
+from postbc.config import DsrlConfig
+from postbc.errors import IntegrityError
+from postbc.finetune.artifact import continue_from, env_steps, save_finetuned
+from postbc.finetune.critics import load_critics
+from postbc.finetune.dsrl import Dsrl, shifted_reward
+from postbc.finetune.replay import Batch, Replay
+from postbc.policies.diffusion import DiffusionPolicy, DiffusionShape
+from postbc.storage.checkpoint import Checkpoints
+
+CONFIG = DsrlConfig(env_steps=100, initial_steps=0, hidden=16, layers=1, batch=8, buffer=64)
+
+
+@pytest.fixture
+def learner():
+    return Dsrl(DiffusionPolicy(DiffusionShape(2, 2, 2, 3, 16, 1, 10, 3)), CONFIG, 0)
+
+
+def batch(count, offset=0.0):
+    number = torch.arange(count).float() + offset
+    wide = number[:, None]
+    return Batch(wide.expand(-1, 4), wide.expand(-1, 6) / 10, number, torch.full((count,), 0.9), wide.expand(-1, 4) + 1)
+
+
+def test_the_replay_keeps_the_newest():
+    replay = Replay(5, 4, 6)
+    replay.add(batch(3))
+    replay.add(batch(4, 10.0))
+    drawn = replay.sample(500, torch.Generator().manual_seed(0))
+    assert set(drawn.reward.tolist()) == {2, 10, 11, 12, 13}
+    assert torch.equal(drawn.following[:, 0], drawn.obs[:, 0] + 1)
+    other = Replay(5, 4, 6)
+    other.restore(replay.state())
+    again = other.sample(500, torch.Generator().manual_seed(0))
+    assert torch.equal(again.reward, drawn.reward)
+
+
+@pytest.mark.parametrize("discount", [0.9, 1.0])
+def test_the_shift_costs_one_a_step(discount):
+    steps = torch.tensor([1.0, 3.0, 4.0])
+    by_hand = torch.tensor([-sum(discount**i for i in range(int(n))) for n in steps])
+    assert torch.allclose(shifted_reward(torch.zeros(3), steps, discount), by_hand)
+    success_at_third = torch.tensor([discount**2])
+    expected = -1 - discount  # the step that succeeds costs nothing
+    assert torch.allclose(shifted_reward(success_at_third, torch.tensor([3.0]), discount), torch.tensor([expected]))
+
+
+def test_the_critics_target_by_hand(learner):
+    some = batch(8)
+    torch.manual_seed(0)
+    state = learner.generators["update"].get_state()
+    target = learner.critic_target(some, torch.tensor(0.3))
+    learner.generators["update"].set_state(state)
+    normal = learner.diffusion.obs_normalizer(some.following)
+    latent, log_prob = learner.actor.sample(normal, learner.generators["update"])
+    values = torch.stack([h(torch.cat([normal, latent], 1)).squeeze(1) for h in learner.target.heads])
+    by_hand = some.reward + 0.9 * (values.min(0).values - 0.3 * log_prob)
+    assert torch.allclose(target, by_hand)
+
+
+def test_an_update_moves_everything_but_the_frozen_policy(learner):
+    learner.replay.add(batch(20))
+    before = {k: v.clone() for k, v in learner.diffusion.state_dict().items()}
+    critics = [p.clone() for p in learner.critics.parameters()]
+    target = [p.clone() for p in learner.target.parameters()]
+    metrics = learner.update()
+    assert all(map(math.isfinite, metrics.values()))
+    assert all(torch.equal(v, before[k]) for k, v in learner.diffusion.state_dict().items())
+    for old, new, slow, followed in zip(
+        critics, learner.critics.parameters(), target, learner.target.parameters(), strict=True
+    ):
+        assert torch.allclose(followed, slow + CONFIG.tau * (new - slow), atol=1e-7)
+        assert not torch.equal(old, new) or old.numel() == 1
+
+
+def test_a_restored_learner_goes_on_exactly(learner, tmp_path):
+    learner.replay.add(batch(20))
+    for _ in range(5):
+        learner.update()
+    checkpoints = Checkpoints(tmp_path / "c", "test")
+    checkpoints.save({"learner": learner.state()})
+    other = Dsrl(learner.diffusion, CONFIG, 99)
+    other.restore(checkpoints.load()["learner"])
+    assert [learner.update() for _ in range(5)] == [other.update() for _ in range(5)]
+    assert all(torch.equal(a, b) for a, b in zip(learner.actor.parameters(), other.actor.parameters(), strict=True))
+
+
+def test_the_noise_is_bounded_and_exploring_is_clipped_normal(learner):
+    obs = torch.randn(500, 4)
+    explored, _ = learner.act(obs, exploring=True)
+    assert explored.abs().max() == 1.5
+    assert abs(explored.std() - 0.91) < 0.05  # of a normal clipped at 1.5
+    played, chunk = learner.act(obs, exploring=False)
+    assert played.abs().max() <= 1.5
+    assert torch.equal(chunk, learner.diffusion.sample(obs, played))
+
+
+def test_a_finetuned_folder_is_continued_from(learner, tmp_path):
+    learner.replay.add(batch(20))
+    learner.update()
+    save_finetuned(learner, 123, tmp_path / "f")
+    assert env_steps(tmp_path / "f") == 123
+    fresh = Dsrl(learner.diffusion, CONFIG, 5)
+    continue_from(fresh, tmp_path / "f")
+    obs, latent = torch.randn(3, 4), torch.randn(3, 6)
+    assert torch.equal(fresh.critics(obs, latent), learner.critics(obs, latent))
+    assert torch.equal(fresh.policy().act(obs), learner.policy().act(obs))
+    fresh.act(obs, exploring=True)
+    file = tmp_path / "f" / "critics" / "critics.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(IntegrityError):
+        load_critics(tmp_path / "f" / "critics")

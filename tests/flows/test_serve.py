@@ -1,0 +1,123 @@
+"""The served pipeline: one start of the real servers, a gate that is asked, answered and refused, a clean end."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+
+import pytest
+from served import environment, free_port
+
+pytestmark = [
+    pytest.mark.pipeline,
+    pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
+]
+
+
+def _processes_in(root):
+    """Living processes whose working folder is ``root``."""
+    found = []
+    for pid in filter(str.isdigit, os.listdir("/proc")):  # noqa: PTH208
+        try:
+            if os.readlink(f"/proc/{pid}/cwd") == str(root):  # noqa: PTH115
+                found.append(int(pid))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_refusal_fails_the_run_and_the_stage_is_not_run(served):
+    run = served.trigger("finetune-robot")
+    form = served.wait_for_question(run)
+    assert "finetune_robot@bc" in form
+    assert "twin" in form
+    assert "a" * 64 in form
+    for malformed in (
+        {},
+        {"operator": "", "approve": True},
+        {"operator": " ", "approve": True},
+        {"operator": "Ada", "approve": "perhaps"},
+        {"operator": "Ada", "approve": True, "x": 1},
+    ):
+        assert served.answer(run, **malformed)["status"] == "REJECT", malformed
+    assert served.run(run)["state_type"] == "PAUSED"
+    served.answer(run, operator="Ada", approve=False, note="somebody stands there")
+    state = served.wait_for_end(run)
+    assert state["type"] == "FAILED"
+    assert re.search("Ada refused finetune_robot@bc.*somebody stands there", state["message"])
+    assert not (served.root / "robot").exists()
+    assert not list((served.root / ".work").glob("arming/*"))
+
+
+def test_an_approval_lets_the_stage_run_once(served):
+    run = served.trigger("finetune-robot")
+    served.wait_for_question(run)
+    assert served.answer(run, operator="Grace", approve=True)["status"] == "ACCEPT"
+    state = served.wait_for_end(run)
+    assert state["type"] == "COMPLETED", state["message"]
+    assert (served.root / "robot").read_text() == "Grace"
+    left = [path.suffix for path in (served.root / ".work" / "arming").iterdir()]
+    assert left == [".used"]
+
+
+def test_a_stage_that_is_up_to_date_is_not_asked_for(served):
+    state = served.wait_for_end(served.trigger("pipeline"))
+    assert state["message"] == "0 stages run, 2 up to date"
+
+
+def test_other_sites_may_not_call_the_server(served):
+    headers = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
+    reply = served.api.options("/flow_runs/filter", headers=headers)
+    assert "access-control-allow-origin" not in reply.headers
+
+
+def test_sigterm_while_a_run_waits_ends_everything(served):
+    (served.root / "robot").unlink()
+    (served.root / "switch").write_text("works again\n")
+    run = served.trigger("pipeline")
+    served.wait_for_question(run)
+    assert len(_processes_in(served.root)) > 5
+    served.process.send_signal(signal.SIGTERM)
+    assert served.process.wait(60) == 0, served.text()
+    assert _processes_in(served.root) == []
+    assert served.text().rstrip().endswith("Stopped.")
+
+
+@pytest.mark.parametrize("option", ["--mlflow-port", "--prefect-port"])
+def test_a_taken_port_is_named_before_anything_starts(option, tmp_path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        free = ["--mlflow-port", str(free_port()), "--prefect-port", str(free_port())]
+        command = [sys.executable, "-m", "flows.serve", *free, option, port]
+        done = subprocess.run(command, cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert port in done.stderr
+    assert option in done.stderr
+    assert not (tmp_path / ".work" / "serve").exists()
+
+
+def test_a_server_that_dies_is_reported_with_its_last_lines(tmp_path, monkeypatch, capsys):
+    from flows import serve
+    from flows.services import Service
+
+    def broken(*_):
+        waits = Service("waits", ("sleep", "300"), ())
+        dies = Service("dies", ("sh", "-c", "echo the reason; exit 3"), ("http://127.0.0.1:9/",))
+        return waits, dies, waits
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(serve, "services", broken)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        assert serve.main(["--mlflow-port", str(free_port()), "--prefect-port", str(free_port())]) == 1
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    error = capsys.readouterr().err
+    assert "dies ended with exit status 3" in error
+    assert "the reason" in error
+    assert _processes_in(tmp_path.resolve()) in ([], [os.getpid()])

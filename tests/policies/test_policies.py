@@ -1,0 +1,155 @@
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from postbc.config import PretrainConfig
+from postbc.errors import IntegrityError, TrainingDivergedError
+from postbc.policies.diffusion import DiffusionPolicy, DiffusionShape, squared_cosine
+from postbc.policies.folder import load_policy, save_policy
+from postbc.policies.policy import Latent, Policy
+from postbc.policies.pretrain import pretrain
+from postbc.policies.steering import Actor
+from postbc.posterior.factors import Factors
+from postbc.storage.checkpoint import Checkpoints
+
+SHAPE = DiffusionShape(2, 2, 2, 3, 24, 2, 20, 5)
+SMALL = PretrainConfig(hidden=32, layers=2, denoising_steps=20, inference_steps=5, steps=60, batch=32, ema=0.9)
+
+
+def train(frames, tmp_path, factors=None, config=SMALL):
+    return pretrain(frames, factors, 3, config, (0, Checkpoints(tmp_path / "checkpoint", "test")))
+
+
+def test_the_schedule_falls_from_one_to_nearly_zero():
+    alphas = squared_cosine(100)
+    assert (alphas.diff() < 0).all()
+    assert alphas[0] > 0.999
+    assert alphas[-1] < 1e-4
+
+
+def test_ddim_starts_from_the_last_step():
+    assert DiffusionPolicy(SHAPE).timesteps() == [19, 15, 11, 7, 3]
+
+
+def test_sampling_is_deterministic_in_the_noise_and_depends_on_it():
+    policy, obs = DiffusionPolicy(SHAPE).eval(), torch.randn(4, 4)
+    noise = torch.randn(4, 6)
+    assert torch.equal(policy.sample(obs, noise), policy.sample(obs, noise))
+    assert not torch.equal(policy.sample(obs, noise), policy.sample(obs, -noise))
+
+
+def test_a_perfect_denoiser_gives_back_the_chunk(monkeypatch):
+    """With ε known exactly, DDIM must land on x₀ whatever the noise: a check of the update formula."""
+    policy, target = DiffusionPolicy(SHAPE), torch.rand(5, 6) * 1.6 - 0.8
+
+    def exact(x, step, obs):
+        alpha = policy.alphas[step.long()][:, None]
+        return (x - alpha.sqrt() * target) / (1 - alpha).sqrt()
+
+    monkeypatch.setattr(policy, "epsilon", exact)
+    sampled = policy.sample(torch.zeros(5, 4), torch.randn(5, 6))
+    assert torch.allclose(sampled.flatten(1), target, atol=1e-3)
+
+
+def test_it_learns_both_modes(tmp_path):
+    """One observation, two demonstrated actions: samples must be near either and rarely between."""
+    from tests.conftest import make_frames, toy_episode
+
+    frames = make_frames([toy_episode(0, 200)])
+    sign = torch.where(torch.arange(200) % 2 == 0, 1.0, -1.0)[:, None]
+    frames.action.copy_(sign.expand(200, 2))
+    frames.obs.zero_()
+    config = PretrainConfig(hidden=64, layers=2, denoising_steps=50, inference_steps=10, steps=800, batch=64, ema=0.9)
+    policy, _ = pretrain(frames, None, 1, config, (0, Checkpoints(tmp_path / "c", "x")))
+    drawn = policy.act(torch.zeros(400, 4), torch.randn(400, 2))[:, 0]
+    near = (drawn.abs() - 1).abs() < 0.3
+    assert near.all(dim=1).float().mean() > 0.9
+    assert 0.3 < (drawn[:, 0] > 0).float().mean() < 0.7
+
+
+def test_postbc_without_noise_is_bc_and_sees_the_same_batches(frames, tmp_path):
+    silent = Factors(torch.zeros(len(frames), 4, 6), frames.fingerprint)
+    bc, _ = train(frames, tmp_path / "a")
+    postbc, _ = train(frames, tmp_path / "b", silent)
+    obs, noise = frames.obs[:7], torch.randn(7, 6)
+    assert torch.equal(bc.diffusion.sample(obs, noise), postbc.diffusion.sample(obs, noise))
+    loud = Factors(torch.randn(len(frames), 4, 6), frames.fingerprint)
+    other, _ = train(frames, tmp_path / "c", loud)
+    assert not torch.equal(bc.diffusion.sample(obs, noise), other.diffusion.sample(obs, noise))
+
+
+def test_divergence_stops_training(frames, tmp_path):
+    broken = Factors(torch.full((len(frames), 4, 6), torch.nan), frames.fingerprint)
+    with pytest.raises(TrainingDivergedError, match="learning rate"):
+        train(frames, tmp_path, broken)
+
+
+@pytest.mark.parametrize("latent", list(Latent))
+def test_a_saved_policy_comes_back_the_same(tmp_path, latent):
+    actor = Actor(4, 6, 16, 2, 1.5) if latent is Latent.STEERED else None
+    policy = Policy(DiffusionPolicy(SHAPE), latent, actor).eval()
+    save_policy(policy, tmp_path / "p")
+    opened, obs, normal = load_policy(tmp_path / "p"), torch.randn(3, 4), torch.randn(3, 6)
+    assert torch.equal(opened.act(obs, normal), policy.act(obs, normal))
+    if latent is Latent.SAMPLE:
+        zero = load_policy(tmp_path / "p", Latent.ZERO)
+        assert torch.equal(zero.act(obs, normal), policy.diffusion.sample(obs, torch.zeros(3, 6)))
+    weights = tmp_path / "p" / "model.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(IntegrityError, match=r"model\.safetensors"):
+        load_policy(tmp_path / "p")
+
+
+def test_the_actors_log_probability_is_that_of_its_distribution():
+    """In one dimension the density of u = w / b integrates to one and matches the histogram of samples."""
+    actor, obs = Actor(1, 1, 8, 1, 1.5), torch.zeros(200_000, 1)
+    latent, log_prob = actor.sample(obs, torch.Generator().manual_seed(0))
+    u = latent[:, 0].detach() / 1.5
+    for low, high in ((-0.5, -0.25), (0.0, 0.25), (0.6, 0.85)):
+        inside = (u > low) & (u < high)
+        density = log_prob[inside].exp().mean() * (high - low)
+        assert abs(inside.float().mean() - density) < 0.01
+    assert latent.abs().max() <= 1.5
+
+
+LEROBOT = """
+import logging, os, sys, torch
+os.environ["HF_HUB_OFFLINE"] = "1"
+logging.disable(logging.WARNING)
+from lerobot.utils.import_utils import register_third_party_plugins
+register_third_party_plugins()
+from lerobot.configs import PreTrainedConfig
+from lerobot.policies.factory import get_policy_class, make_pre_post_processors
+from postbc.policies.folder import load_policy
+folder, again = sys.argv[1:]
+config = PreTrainedConfig.from_pretrained(folder)
+policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
+before, after = make_pre_post_processors(config, pretrained_path=folder)
+raw = {"observation.state": torch.randn(2, 2), "observation.environment_state": torch.randn(2, 2)}
+noise = torch.randn(2, 6)
+chunk = policy.predict_action_chunk(before(dict(raw)), noise=noise)
+own = load_policy(__import__("pathlib").Path(folder))
+obs = torch.cat(list(raw.values()), 1)
+assert torch.equal(chunk, own.diffusion.sample(obs, noise))
+actions = [after(policy.select_action(before(dict(raw)), noise=noise)) for _ in range(4)]
+assert torch.equal(torch.stack(actions[:3], 1), chunk)
+loss, _ = policy.forward({**raw, "action": chunk})
+assert torch.isfinite(loss)
+policy.save_pretrained(again)
+import json, pathlib
+ours, theirs = (json.loads((pathlib.Path(f) / "config.json").read_text()) for f in (folder, again))
+wrong = {k: (v, theirs.get(k)) for k, v in ours.items() if theirs.get(k) != v}
+assert not wrong, wrong
+print("same")
+"""
+
+
+def test_lerobot_opens_the_folder_through_the_plugin(tmp_path):
+    save_policy(Policy(DiffusionPolicy(SHAPE), Latent.STEERED, Actor(4, 6, 16, 2, 1.5)).eval(), tmp_path / "p")
+    command = [sys.executable, "-c", LEROBOT, str(tmp_path / "p"), str(tmp_path / "again")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stdout.endswith("same\n"), done.stderr[-2000:]

@@ -1,0 +1,112 @@
+import pytest
+import torch
+
+from postbc.adam import AdamW
+from postbc.config import PosteriorConfig
+from postbc.errors import IntegrityError, MismatchError
+from postbc.posterior.artifact import write_posterior
+from postbc.posterior.ensemble import Ensemble, draw, fit_ensemble, load_ensemble, trajectory_bootstrap
+from postbc.posterior.factors import Factors, load_factors
+from postbc.storage.checkpoint import Checkpoints
+from tests.conftest import make_frames, toy_episode
+
+SMALL = PosteriorConfig(members=5, hidden=16, layers=2, steps=60, batch=16)
+
+
+def fit(frames, tmp_path, config=SMALL):
+    return fit_ensemble(frames, 3, config, 0, Checkpoints(tmp_path / "checkpoint", "test"))
+
+
+def test_adam_equals_torch():
+    ours, theirs = torch.nn.Linear(3, 2), torch.nn.Linear(3, 2)
+    theirs.load_state_dict(ours.state_dict())
+    mine = AdamW(ours.parameters(), 0.01, 0.1)
+    reference = torch.optim.AdamW(theirs.parameters(), 0.01, weight_decay=0.1)
+    for _ in range(20):
+        x = torch.randn(4, 3)
+        mine.minimise(ours(x).square().mean())
+        reference.zero_grad()
+        theirs(x).square().mean().backward()
+        reference.step()
+    assert torch.allclose(ours.weight, theirs.weight, atol=1e-6)
+
+
+def test_members_do_not_touch_each_other():
+    ensemble = Ensemble(4, 6, 3, 8, 2)
+    obs = torch.randn(3, 5, 4)
+    ensemble(obs)[1].square().sum().backward()
+    for parameter in ensemble.parameters():
+        assert parameter.grad[1].abs().sum() > 0
+        assert parameter.grad[[0, 2]].abs().sum() == 0
+
+
+def test_the_bootstrap_draws_whole_trajectories(frames):
+    cumulative = trajectory_bootstrap(frames, 50, torch.Generator().manual_seed(1))
+    weight = torch.diff(cumulative, dim=1, prepend=torch.zeros(50, 1))
+    by_episode = torch.stack([weight[:, frames.episode == e] for e in range(frames.episodes)], dim=1)
+    assert torch.allclose(by_episode, by_episode[..., :1].expand_as(by_episode), atol=1e-6)
+    absent = (by_episode.sum(2) == 0).float().mean()
+    assert abs(absent - (1 - 1 / 6) ** 6) < 0.08  # the share of trajectories that a bootstrap of 6 leaves out
+    assert (frames.episode[draw(cumulative, 200, torch.Generator())] >= 0).all()
+
+
+def test_the_noise_has_exactly_the_ensembles_covariance(frames, tmp_path):
+    ensemble, _ = fit(frames, tmp_path)
+    factors = Factors.of(ensemble, frames)
+    index = torch.full((40_000,), 30)
+    drawn = factors.sample(index, torch.Generator().manual_seed(0))
+    centred = factors.centred[30]
+    exact = centred.T @ centred / len(centred)
+    assert torch.allclose(torch.cov(drawn.T, correction=0), exact, atol=0.05 * exact.abs().max().item())
+    assert torch.allclose(factors.std()[30], exact.diagonal().sqrt(), atol=1e-6)
+
+
+def test_predictions_stay_within_the_demonstrated_actions(frames, tmp_path):
+    ensemble, _ = fit(frames, tmp_path)
+    far = ensemble.predict(100 * torch.randn(64, 4)).unflatten(2, (3, 2))
+    low, high = frames.action.amin(0), frames.action.amax(0)
+    assert (far >= low - 1e-6).all()
+    assert (far <= high + 1e-6).all()
+
+
+def test_spread_is_larger_where_nothing_was_shown(frames, tmp_path):
+    ensemble, _ = fit(frames, tmp_path, PosteriorConfig(members=20, hidden=32, layers=2, steps=400, batch=32))
+    inside = ensemble.predict(frames.obs).std(1).mean()
+    outside = ensemble.predict(frames.obs + torch.tensor([2.0, -2.0, 2.0, -2.0])).std(1).mean()
+    assert outside > inside
+
+
+def test_the_artifact_opens_only_whole_and_with_its_own_data(frames, tmp_path):
+    ensemble, _ = fit(frames, tmp_path)
+    folder = tmp_path / "posterior"
+    summary = write_posterior(ensemble, frames, 3, folder)
+    assert abs(sum(summary["share"].values()) - 1) < 1e-5
+    assert torch.equal(load_ensemble(folder).predict(frames.obs), ensemble.predict(frames.obs))
+    assert torch.equal(load_factors(folder, frames).centred, Factors.of(ensemble, frames).centred)
+    with pytest.raises(MismatchError, match="dvc repro posterior"):
+        load_factors(folder, make_frames([toy_episode(7)]))
+    file = folder / "factors.safetensors"
+    data = bytearray(file.read_bytes())
+    data[-9] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(IntegrityError, match="factors"):
+        load_factors(folder, frames)
+
+
+def test_an_interrupted_fit_goes_on_to_the_same_result(frames, tmp_path, monkeypatch):
+    config = PosteriorConfig(members=4, hidden=8, layers=2, steps=1200, batch=8)
+    whole, _ = fit(frames, tmp_path / "a", config)
+    original, calls = AdamW.minimise, []
+
+    def interrupted(self, loss):
+        calls.append(1)
+        if len(calls) == 700:
+            raise KeyboardInterrupt
+        original(self, loss)
+
+    monkeypatch.setattr(AdamW, "minimise", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fit(frames, tmp_path / "b", config)
+    resumed, _ = fit(frames, tmp_path / "b", config)
+    assert len(calls) == 700 + 700  # from the checkpoint at 500 to 1200
+    assert torch.equal(resumed.predict(frames.obs), whole.predict(frames.obs))

@@ -1,0 +1,88 @@
+import os
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from postbc.errors import IntegrityError
+from postbc.storage.atomic import atomic_folder, atomic_write, write_csv
+from postbc.storage.checkpoint import Checkpoints, flatten, unflatten
+from postbc.storage.manifest import NAME, check_manifest, write_manifest
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
+    target = tmp_path / "file"
+    atomic_write(target, "old")
+    monkeypatch.setattr(os, "fsync", lambda _: (_ for _ in ()).throw(OSError("disk full")))
+    with pytest.raises(OSError, match="disk full"):
+        atomic_write(target, "new")
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert target.read_text() == "old"
+
+
+def test_a_failed_folder_leaves_the_old_one_and_nothing_else(tmp_path):
+    target = tmp_path / "folder"
+    with atomic_folder(target) as building:
+        (building / "a").write_text("old")
+    with pytest.raises(KeyboardInterrupt), atomic_folder(target) as building:
+        (building / "a").write_text("new")
+        raise KeyboardInterrupt
+    assert [p.name for p in tmp_path.iterdir()] == ["folder"]
+    assert (target / "a").read_text() == "old"
+
+
+@pytest.mark.parametrize("harm", ["flip", "truncate", "delete", "add"])
+def test_the_manifest_notices_every_change(tmp_path, harm):
+    (tmp_path / "sub").mkdir()
+    file = tmp_path / "sub" / "data.bin"
+    file.write_bytes(bytes(range(256)))
+    write_manifest(tmp_path)
+    check_manifest(tmp_path)
+    data = bytearray(file.read_bytes())
+    data[100] ^= 4
+    actions = {
+        "flip": lambda: file.write_bytes(data),
+        "truncate": lambda: file.write_bytes(data[:-1]),
+        "delete": file.unlink,
+        "add": lambda: (tmp_path / "more").write_text("x"),
+    }
+    actions[harm]()
+    with pytest.raises(IntegrityError, match="more" if harm == "add" else r"data\.bin"):
+        check_manifest(tmp_path)
+    (tmp_path / NAME).unlink()
+    with pytest.raises(IntegrityError, match="never finished"):
+        check_manifest(tmp_path)
+
+
+def test_a_checkpoint_comes_back_exactly_and_only_to_its_own_run(tmp_path):
+    state = {"a": {"b": torch.randn(3), 0: torch.arange(2)}, "step": 7, "rows": [{"x": 1.5}]}
+    Checkpoints(tmp_path / "c", "me").save(state)
+    loaded = Checkpoints(tmp_path / "c", "me").load()
+    assert loaded["step"] == 7
+    assert loaded["rows"] == [{"x": 1.5}]
+    assert torch.equal(loaded["a"]["b"], state["a"]["b"])
+    assert torch.equal(loaded["a"][0], state["a"][0])
+    assert Checkpoints(tmp_path / "c", "somebody else").load() is None
+    weights = tmp_path / "c" / "state.safetensors"
+    data = bytearray(weights.read_bytes())
+    data[-1] ^= 1
+    weights.write_bytes(data)
+    with pytest.raises(IntegrityError):
+        Checkpoints(tmp_path / "c", "me").load()
+
+
+keys = st.text("abc", min_size=1, max_size=3) | st.integers(0, 9)
+trees = st.recursive(st.integers(), lambda inner: st.dictionaries(keys, inner, min_size=1, max_size=3), max_leaves=6)
+
+
+@given(st.dictionaries(keys, trees, min_size=1))
+def test_flattening_is_undone(tree):
+    tensors, values = flatten(tree)
+    assert not tensors
+    assert unflatten(values) == tree
+
+
+def test_csv_has_every_column(tmp_path):
+    write_csv(tmp_path / "x.csv", [{"a": 1}, {"a": 2, "b": 3}])
+    assert (tmp_path / "x.csv").read_text() == "a,b\n1,\n2,3\n"
