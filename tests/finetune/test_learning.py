@@ -93,7 +93,7 @@ def test_it_learns_to_reach_both_goals_quickly(tmp_path):
 def test_the_same_seed_gives_the_same_run(tmp_path):
     from dataclasses import replace
 
-    short = replace(CONFIG, env_steps=600)
+    short = replace(CONFIG, env_steps=600, initial_steps=200)
     (first, rows), (second, again) = run(tmp_path / "a", short), run(tmp_path / "b", short)
     assert rows == again
     assert all(torch.equal(a, b) for a, b in zip(first.actor.parameters(), second.actor.parameters(), strict=True))
@@ -141,7 +141,7 @@ def test_looking_at_a_policy_between_episodes_costs_no_start_twice(tmp_path):
             seen.append(seed)
             super()._start(seed)
 
-    config = replace(CONFIG, env_steps=400, updates_per_chunk=0.0, evaluate_every=100)
+    config = replace(CONFIG, env_steps=400, initial_steps=0, updates_per_chunk=0.0, evaluate_every=100)
     vector = ChunkEnvs(Watched, CHUNK, LIMIT, processes=False).vector(4, 0.99)
     looks = []
 
