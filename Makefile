@@ -29,6 +29,7 @@ check: setup ## formatter, linter, types, import layers, sizes, lock
 	mypy
 	lint-imports
 	scripts/lock --check
+	python scripts/configuration --check
 
 format: setup ## let ruff rewrite
 	ruff format .

@@ -26,15 +26,16 @@ SIMULATED = "postbc_twin"
 
 
 def candidates(config: Config) -> Iterator[Candidate]:
-    """Every life of every method; the zero control also where the robot is, for the same reason as on the simulator."""
+    """Every life of every method, on the simulator and, beside the unfinetuned policy, on the robot."""
     for method in paths.METHODS:
         pretrained, in_sim = paths.PRETRAINED / method, paths.FINETUNED_SIM / method
         robot = paths.FINETUNED_ROBOT / method
-        for suffix, on_robot in (("", False), ("_on_robot", True)):
-            yield Candidate(f"pretrained{suffix}", method, load_policy(pretrained), 0, on_robot)
-            yield Candidate(f"pretrained_zero{suffix}", method, load_policy(pretrained, Latent.ZERO), 0, on_robot)
-            steered = load_policy(in_sim / POLICY)
-            yield Candidate(f"finetuned_sim{suffix}", method, steered, env_steps(in_sim), on_robot)
+        steered, cost = load_policy(in_sim / POLICY), env_steps(in_sim)
+        yield Candidate("pretrained", method, load_policy(pretrained), 0)
+        yield Candidate("pretrained_zero", method, load_policy(pretrained, Latent.ZERO), 0)
+        yield Candidate("finetuned_sim", method, steered, cost)
+        yield Candidate("pretrained_on_robot", method, load_policy(pretrained), 0, on_robot=True)
+        yield Candidate("finetuned_sim_on_robot", method, steered, cost, on_robot=True)
         yield Candidate("finetuned_robot", method, load_policy(robot / POLICY), env_steps(robot), on_robot=True)
 
 

@@ -1,0 +1,54 @@
+import shutil
+
+import pytest
+
+from postbc.config import load_config
+from postbc.errors import ConfigError
+from tests.pipeline.closure import ROOT
+
+
+@pytest.fixture
+def project(tmp_path):
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("task", ["lift", "pusht"])
+@pytest.mark.parametrize("size", ["default", "smoke"])
+def test_every_combination_of_presets_composes(project, task, size):
+    (project / "params.yaml").write_text(f"task: {task}\nsize: {size}\n")
+    config = load_config(project)
+    assert config.task.env == task
+    assert (config.evaluate.episodes >= 50) == (size == "default")
+
+
+def test_params_win_over_presets(project):
+    (project / "params.yaml").write_text("task: lift\nsize: smoke\nposterior: {members: 17}\n")
+    assert load_config(project).posterior.members == 17
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("task: lift\nsize: default\npretrain: {alpha: -1}", r"pretrain\.alpha = -1"),
+        ("task: lift\nsize: default\npretrain: {alpah: 1}", r"pretrain\.alpah"),
+        ("task: lift\nsize: default\npretrain: {alpha: much}", r"pretrain\.alpha"),
+        ("task: lift\nsize: default\nposterior: {members: 1}", "members"),
+        ("task: fly\nsize: default", "fly.*lift, pusht"),
+        ("task: ../../secret\nsize: default", "lift, pusht"),
+        ("task: lift\nsize: default\nfinetune_robot: {dsrl: {envs: 2}}", "one robot"),
+        ("task: lift\nsize: default\nfinetune_robot: {robot: {arm: always}}", "arm"),
+        ("task: lift\nsize: default\nseed: ${oc.env:HOME}", "seed"),
+        ("- a list", "params.yaml"),
+    ],
+)
+def test_what_is_wrong_is_named(project, text, message):
+    (project / "params.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        load_config(project)
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(ConfigError, match="params.yaml is missing"):
+        load_config(tmp_path)
