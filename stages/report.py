@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from rich.console import Console
+
 from postbc.config import Config
 from postbc.reporting.page import build_page
 from postbc.reporting.table import terminal_table
@@ -14,7 +16,7 @@ from stages.running import arguments, log, run
 
 def main(config: Config, options: argparse.Namespace) -> None:
     if options.table:
-        sys.stdout.write(terminal_table(Path()) + "\n")
+        Console(width=None if sys.stdout.isatty() else 120).print(terminal_table(Path()))
         return
     atomic_write(paths.REPORT, build_page(Path(), config))
     log.info("open %s in a browser", paths.REPORT)

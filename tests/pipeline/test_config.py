@@ -50,5 +50,5 @@ def test_what_is_wrong_is_named(project, text, message):
 
 
 def test_a_missing_file_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="params.yaml is missing"):
+    with pytest.raises(ConfigError, match=r"params\.yaml is missing"):
         load_config(tmp_path)
