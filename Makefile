@@ -1,7 +1,7 @@
 # Everything runs in .venv, which scripts/setup makes on first use.
 SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-export HYDRA_FULL_ERROR ?= 0
+unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept: a stage is a process of its own
 
 .PHONY: help setup demo test check format lock serve clean
 .DEFAULT_GOAL := help

@@ -260,7 +260,8 @@ def load_config(root: Path = Path()) -> Config:
     folder = (root / "conf").resolve()
     try:
         params = OmegaConf.load(root / "params.yaml")
-        assert isinstance(params, DictConfig)  # noqa: S101 - narrows the type; a list fails in pop below
+        if not isinstance(params, DictConfig):
+            raise ConfigError(f"{root / 'params.yaml'} is not a mapping of sections.")
         with initialize_config_dir(str(folder), version_base="1.3"):
             presets = compose("config", overrides=_selection(params, folder))
         OmegaConf.set_struct(presets, False)  # Hydra closes it, which would close free-form options too

@@ -5,10 +5,10 @@ import warnings
 import numpy as np
 import pytest
 import torch
+from toy import toy_episode
 
 from postbc.demos.frames import load_frames
 from postbc.errors import IntegrityError
-from tests.conftest import toy_episode
 
 
 def test_stock_lerobot_opens_the_dataset_offline_with_the_same_values(dataset, tmp_path, monkeypatch):

@@ -5,12 +5,12 @@ import h5py
 import numpy as np
 import pytest
 import zarr
+from toy import toy_episode
 
 from postbc.demos.ingest import ingest
 from postbc.demos.readers import find_sources
 from postbc.demos.store import compact, listed_segments, read_store, segment_names
 from postbc.errors import DataError, IntegrityError
-from tests.conftest import toy_episode
 
 
 def write_robomimic(path, episodes):

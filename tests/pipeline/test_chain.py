@@ -8,11 +8,11 @@ import subprocess
 import sys
 
 import pytest
+from closure import ROOT
 
 from postbc.demos.store import read_store
 from postbc.policies.folder import load_policy
 from postbc.storage.manifest import check_manifest
-from tests.pipeline.closure import ROOT
 
 pytestmark = [pytest.mark.pipeline, pytest.mark.timeout(600)]
 POLICY_LIVES = {"pretrained", "pretrained_zero", "finetuned_sim", "finetuned_robot"}

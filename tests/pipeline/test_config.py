@@ -1,10 +1,10 @@
 import shutil
 
 import pytest
+from closure import ROOT
 
 from postbc.config import load_config
 from postbc.errors import ConfigError
-from tests.pipeline.closure import ROOT
 
 
 @pytest.fixture

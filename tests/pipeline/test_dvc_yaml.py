@@ -2,8 +2,7 @@
 
 import pytest
 import yaml
-
-from tests.pipeline.closure import ROOT, expected_deps
+from closure import ROOT, expected_deps
 
 STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 PRESETS = [yaml.safe_load(path.read_text()) for path in sorted((ROOT / "conf").glob("*/*.yaml"))]

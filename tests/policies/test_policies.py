@@ -55,7 +55,7 @@ def test_a_perfect_denoiser_gives_back_the_chunk(monkeypatch):
 
 def test_it_learns_both_modes(tmp_path):
     """One observation, two demonstrated actions: samples must be near either and rarely between."""
-    from tests.conftest import make_frames, toy_episode
+    from toy import make_frames, toy_episode
 
     frames = make_frames([toy_episode(0, 200)])
     sign = torch.where(torch.arange(200) % 2 == 0, 1.0, -1.0)[:, None]

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from toy import make_frames, toy_episode
 
 from postbc.adam import AdamW
 from postbc.config import PosteriorConfig
@@ -8,7 +9,6 @@ from postbc.posterior.artifact import write_posterior
 from postbc.posterior.ensemble import Ensemble, draw, fit_ensemble, load_ensemble, trajectory_bootstrap
 from postbc.posterior.factors import Factors, load_factors
 from postbc.storage.checkpoint import Checkpoints
-from tests.conftest import make_frames, toy_episode
 
 SMALL = PosteriorConfig(members=5, hidden=16, layers=2, steps=60, batch=16)
 
