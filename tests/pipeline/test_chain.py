@@ -26,6 +26,7 @@ class Project:
         self.root = root
         bin_folder = os.path.dirname(sys.executable)  # noqa: PTH120
         self.env = {**os.environ, "PATH": f"{bin_folder}{os.pathsep}{os.environ['PATH']}", "COLUMNS": "160"}
+        self.env["PYTHONPATH"] = str(root / "src")  # its own source, not that of the tree under test
         self.env.pop("MLFLOW_TRACKING_URI", None)
 
     def run(self, *command, expect=0):
