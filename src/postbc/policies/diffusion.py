@@ -10,8 +10,7 @@ starts at 84 of 100 and so reads noise of the wrong size.
 """
 
 import math
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float
@@ -34,10 +33,6 @@ class DiffusionShape:
     layers: int
     denoising_steps: int
     inference_steps: int
-
-    def as_dict(self) -> dict[str, Any]:
-        """JSON form."""
-        return asdict(self)
 
 
 def squared_cosine(steps: int) -> Float[Tensor, "K"]:

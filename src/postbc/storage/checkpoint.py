@@ -6,7 +6,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -87,18 +86,3 @@ class Checkpoints:
     def clear(self) -> None:
         """Forget the checkpoint once the finished artifact is in place."""
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def random_state() -> Nested:
-    """State of torch's global generators, as tensors."""
-    state = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available():
-        state["cuda"] = torch.cuda.get_rng_state()
-    return state
-
-
-def restore_random_state(state: Nested) -> None:
-    """Put back what :func:`random_state` returned."""
-    torch.set_rng_state(state["cpu"])
-    if "cuda" in state and torch.cuda.is_available():
-        torch.cuda.set_rng_state(state["cuda"])
