@@ -41,11 +41,12 @@ def candidates(config: Config) -> Iterator[Candidate]:
 
 def environments(config: Config) -> tuple[ChunkEnvs, ChunkEnvs | None]:
     """The simulator, and the twin where the robot is one."""
-    task = config.task
-    sim = ChunkEnvs(partial(get_task(task.env).make, **task.options), task.chunk, task.max_steps)
-    if config.finetune_robot.robot.type != SIMULATED:
+    task, robot = config.task, config.finetune_robot.robot
+    known = get_task(task.env)
+    sim = ChunkEnvs(partial(known.make, **task.options), task.chunk, task.max_steps, known.stepping())
+    if robot.type != SIMULATED:
         return sim, None
-    return sim, ChunkEnvs(partial(robot_env, config.finetune_robot.robot, task), task.chunk, task.max_steps)
+    return sim, ChunkEnvs(partial(robot_env, robot, task), task.chunk, task.max_steps, known.stepping())
 
 
 def write_videos(config: Config, seed: int, target: Path) -> None:

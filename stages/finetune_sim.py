@@ -24,7 +24,8 @@ from stages.running import arguments, run
 def arena(config: Config, folder: Path, method: str) -> Arena:
     """Simulators with starts of their own, looked at on the first held-out starts."""
     task, settings = config.task, config.finetune_sim
-    envs = ChunkEnvs(partial(get_task(task.env).make, **task.options), task.chunk, task.max_steps)
+    known = get_task(task.env)
+    envs = ChunkEnvs(partial(known.make, **task.options), task.chunk, task.max_steps, known.stepping())
     held_out = seeds(EVALUATION, 0, settings.evaluate_episodes)
     run_identity = identity(asdict(task), asdict(settings), config.seed, method, fingerprint(folder))
     return Arena(

@@ -10,6 +10,8 @@ PostbcError
 └── RobotError           the robot path refuses
     ├── NotArmedError    no valid arming token
     └── UnsafeActionError  an action is not finite, has the wrong shape or no limits to be checked against
+
+SimulatorWarning         a simulator runs, but not as it was meant to
 """
 
 
@@ -51,3 +53,7 @@ class NotArmedError(RobotError):
 
 class UnsafeActionError(RobotError):
     """An action must not reach the robot."""
+
+
+class SimulatorWarning(UserWarning):
+    """A simulator runs, but slower than it could or in a release that nothing was measured with."""

@@ -13,6 +13,7 @@ from postbc.evaluation.video import film
 from postbc.policies.diffusion import DiffusionPolicy, DiffusionShape
 from postbc.policies.policy import Latent, Policy
 from postbc.sims import get_task
+from postbc.sims.stepping import Stepping
 from postbc.sims.vector import ChunkEnvs
 
 
@@ -66,7 +67,7 @@ def test_an_episode_does_not_depend_on_how_many_run_beside_it(task, policy):
     starts = list(range(17))
     results = []
     for n in (1, 3, 5):
-        vector = ChunkEnvs(task.make, 2, 40, processes=False).vector(n)
+        vector = ChunkEnvs(task.make, 2, 40).vector(n)
         results.append(evaluate(policy, vector, starts, "test"))
         results.append(evaluate(policy, vector, starts, "again"))
         vector.close()
@@ -75,12 +76,12 @@ def test_an_episode_does_not_depend_on_how_many_run_beside_it(task, policy):
     assert all(o.steps == 40 or o.success for o in results[0])
 
 
-def test_worker_processes_give_the_same(task, policy):
-    vectors = [ChunkEnvs(partial(task.make), 2, 40, processes).vector(2) for processes in (False, True)]
-    inside, outside = (evaluate(policy, vector, list(range(4)), "test") for vector in vectors)
+def test_every_way_of_stepping_gives_the_same(task, policy):
+    vectors = [ChunkEnvs(partial(task.make), 2, 40, stepping).vector(2) for stepping in Stepping]
+    inside, *others = (evaluate(policy, vector, list(range(4)), "test") for vector in vectors)
     for vector in vectors:
         vector.close()
-    assert inside == outside
+    assert all(other == inside for other in others)
     table = summary(inside)
     assert table["episodes"] == 4
     assert table["low"] <= table["success"] <= table["high"]

@@ -50,7 +50,7 @@ CONFIG = DsrlConfig(
     env_steps=3500, initial_steps=600, envs=4, updates_per_chunk=1.0, batch=64, hidden=32, layers=1,
     learning_rate=1e-3, tau=0.02, buffer=5000, evaluate_every=0, checkpoint_every=500,
 )  # fmt: skip
-ENVS = ChunkEnvs(Line, CHUNK, LIMIT, processes=False)
+ENVS = ChunkEnvs(Line, CHUNK, LIMIT)
 
 
 def run(tmp_path, config=CONFIG):
@@ -142,7 +142,7 @@ def test_looking_at_a_policy_between_episodes_costs_no_start_twice(tmp_path):
             super()._start(seed)
 
     config = replace(CONFIG, env_steps=400, initial_steps=0, updates_per_chunk=0.0, evaluate_every=100)
-    vector = ChunkEnvs(Watched, CHUNK, LIMIT, processes=False).vector(4, 0.99)
+    vector = ChunkEnvs(Watched, CHUNK, LIMIT).vector(4, 0.99)
     looks = []
 
     def look(policy, envs):

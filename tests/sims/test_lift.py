@@ -1,12 +1,15 @@
 """Lift: the cube's placement, altered physics, pictures, and operators that lift it."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
 
 from postbc.errors import ConfigError
 from postbc.sims import Dynamics, get_task
-from postbc.sims.lift import LiftEnv
+from postbc.sims.lift import SCENE
 from postbc.sims.lift_operators import OPERATORS
+from postbc.sims.panda import PandaEnv
 from postbc.sims.recording import Episode, play
 from postbc.sims.rendering import RenderingUnavailableError
 
@@ -14,11 +17,13 @@ MAX_STEPS = 120
 
 
 @pytest.fixture(scope="module")
-def env() -> LiftEnv:
-    return LiftEnv(placement=0.1)
+def env() -> Iterator[PandaEnv]:
+    env = PandaEnv(SCENE, {"placement": 0.1})
+    yield env
+    env.close()
 
 
-def test_the_cube_starts_anywhere_within_the_placement(env: LiftEnv):
+def test_the_cube_starts_anywhere_within_the_placement(env: PandaEnv):
     starts = np.array([env.reset(seed=seed)[0]["environment_state"][:2] for seed in range(200)])
     assert np.abs(starts).max() <= 0.1
     assert (starts.max(axis=0) > 0.09).all()
@@ -30,7 +35,7 @@ def test_an_unreachable_placement_is_refused():
         get_task("lift").make(placement=0.5)
 
 
-def test_the_observed_offset_belongs_to_the_new_episode(env: LiftEnv):
+def test_the_observed_offset_belongs_to_the_new_episode(env: PandaEnv):
     observation, _ = env.reset(seed=11)
     cube, offset = observation["environment_state"][:3], observation["environment_state"][7:]
     # robosuite gives the offset in the gripper's frame: its length is what can be compared
@@ -39,13 +44,13 @@ def test_the_observed_offset_belongs_to_the_new_episode(env: LiftEnv):
 
 
 @pytest.mark.parametrize("name", sorted(OPERATORS))
-def test_every_operator_lifts_the_cube_without_slips(env: LiftEnv, name: str):
+def test_every_operator_lifts_the_cube_without_slips(env: PandaEnv, name: str):
     for seed in range(2):
         operator = OPERATORS[name](np.random.default_rng(seed), 0.0)
         assert play(env, operator, Episode(name, seed), MAX_STEPS).success
 
 
-def test_operators_with_slips_still_succeed_and_differ(env: LiftEnv):
+def test_operators_with_slips_still_succeed_and_differ(env: PandaEnv):
     episodes = []
     for k, name in enumerate(sorted(OPERATORS)):
         operator = OPERATORS[name](np.random.default_rng(k), 1.0)
@@ -55,7 +60,7 @@ def test_operators_with_slips_still_succeed_and_differ(env: LiftEnv):
     assert all(np.abs(action).max() <= 1 for episode in episodes for action in episode.actions)
 
 
-def test_the_last_step_alone_is_rewarded(env: LiftEnv):
+def test_the_last_step_alone_is_rewarded(env: PandaEnv):
     episode = play(env, OPERATORS["steady"](np.random.default_rng(0), 0.0), Episode("steady", 0), MAX_STEPS)
     assert episode.rewards == [0.0] * (len(episode) - 1) + [1.0]
     assert len(episode.obs) == len(episode.states) == len(episode.actions)
@@ -72,7 +77,7 @@ def test_a_slippery_or_heavy_cube_is_not_lifted_as_the_normal_one_is():
     assert not np.allclose(normal, heavy)
 
 
-def test_pictures_show_the_scene(env: LiftEnv):
+def test_pictures_show_the_scene(env: PandaEnv):
     env.reset(seed=0)
     try:
         frame = env.render()
@@ -83,7 +88,7 @@ def test_pictures_show_the_scene(env: LiftEnv):
     assert frame.std() > 10
 
 
-def test_without_opengl_the_package_to_install_is_named(env: LiftEnv, monkeypatch: pytest.MonkeyPatch):
+def test_without_opengl_the_package_to_install_is_named(env: PandaEnv, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("postbc.sims.rendering._loadable", lambda backend: False)
     monkeypatch.delenv("MUJOCO_GL", raising=False)
     monkeypatch.setattr(env, "_camera", None)

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postbc.errors import ConfigError, DataError
+from postbc.sims.stepping import Stepping
 
 Array = NDArray[Any]
 Observation = dict[str, Array]
@@ -112,6 +113,10 @@ def _no_operators() -> Mapping[str, OperatorFactory]:
     return {}
 
 
+def _serial() -> Stepping:
+    return Stepping.SERIAL
+
+
 @dataclass(frozen=True)
 class Task:
     """What the rest of the project knows of a task."""
@@ -124,6 +129,7 @@ class Task:
     versions: Callable[[], dict[str, str]]  # of the packages that decide what an episode looks like
     env_args: Callable[[Mapping[str, Any]], dict[str, Any]] = dict  # options → robomimic's description of the env
     operators: Callable[[], Mapping[str, OperatorFactory]] = field(default=_no_operators)
+    stepping: Callable[[], Stepping] = field(default=_serial)  # best for several side by side, as measured
 
 
 def columns(recorded: Mapping[str, Array], keys: Sequence[str], task: str) -> Array:

@@ -5,18 +5,16 @@ simulator's step. Episodes start from seeds that are handed out in order, so whi
 function of its configuration alone.
 """
 
-import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import gymnasium as gym
 import numpy as np
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 from numpy.typing import NDArray
 
+from postbc.sims.stepping import Stepping, vector_env
 from postbc.sims.task import TaskEnv
 
 Array = NDArray[Any]
@@ -96,30 +94,14 @@ class Transition:
     seed: Array  # (n,) int
 
 
-@contextmanager
-def _one_thread_each() -> Iterator[None]:
-    """Worker processes started inside use one thread: several each would fight over the cores."""
-    names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(dict.fromkeys(names, "1"))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
-
-
 class ChunkVector:
-    """n chunk environments in worker processes, or in this one when ``processes`` is false.
+    """n chunk environments side by side.
 
     ``playing`` holds the seed of the episode that each environment is in, NO_SEED where it idles.
     """
 
-    def __init__(self, make: Sequence[Callable[[], ChunkEnv]], processes: bool = True) -> None:
-        if processes:
-            self._vector: Any = AsyncVectorEnv(list(make), context="forkserver", autoreset_mode=AutoresetMode.SAME_STEP)
-        else:
-            self._vector = SyncVectorEnv(list(make), autoreset_mode=AutoresetMode.SAME_STEP)
+    def __init__(self, make: Sequence[Callable[[], ChunkEnv]], stepping: Stepping) -> None:
+        self._vector: Any = vector_env(make, stepping)
         self.n = len(make)
         self.chunk_shape: tuple[int, int] = self._vector.single_action_space.shape
         self.obs_dim = int(self._vector.single_observation_space.shape[0])
@@ -163,11 +145,11 @@ class ChunkEnvs:
     make_task: Callable[[], TaskEnv]
     chunk: int
     max_steps: int
-    processes: bool = True
+    stepping: Stepping = Stepping.SERIAL
 
     def vector(self, n: int, discount: float = 1.0) -> ChunkVector:
         """``n`` environments side by side."""
-        return ChunkVector([partial(self._one, discount, (i, n)) for i in range(n)], self.processes)
+        return ChunkVector([partial(self._one, discount, (i, n)) for i in range(n)], self.stepping)
 
     def _one(self, discount: float, place: tuple[int, int]) -> ChunkEnv:
         return ChunkEnv(self.make_task(), self.chunk, self.max_steps, discount, place)
