@@ -51,17 +51,19 @@ def environments(config: Config) -> tuple[ChunkEnvs, ChunkEnvs | None]:
 
 def write_videos(config: Config, seed: int, target: Path) -> None:
     """Film the episode of ``seed`` for every life; says why not where nothing can be rendered."""
-    sim, robot = environments(config)
     limit = min(config.evaluate.video_steps, config.task.max_steps)
-    filmed = [c for c in candidates(config) if not c.life.endswith("_on_robot") and limit]
-    with atomic_folder(target) as building:
+    with atomic_folder(target) as building, ExitStack() as stack:
+        sim, robot = (
+            stack.enter_context(closing(envs.make_task())) if envs and limit else None for envs in environments(config)
+        )
+        filmed = [
+            (candidate, env)
+            for candidate in candidates(config)
+            if not candidate.life.endswith("_on_robot") and (env := robot if candidate.on_robot else sim)
+        ]
         try:
-            for candidate in track(filmed, "videos", len(filmed)):
-                envs = robot if candidate.on_robot else sim
-                if envs is not None:
-                    env = envs.make_task()
-                    film(candidate.policy, env, seed, limit, building / f"{candidate.life}.{candidate.method}.mp4")
-                    env.close()
+            for candidate, env in track(filmed, "videos", len(filmed)):
+                film(candidate.policy, env, seed, limit, building / f"{candidate.life}.{candidate.method}.mp4")
         except RenderingUnavailableError as error:
             log.warning("no videos: %s", error)
             (building / "README.txt").write_text(f"No videos: {error}\n")
