@@ -21,7 +21,7 @@ serve: setup ## MLflow, Prefect and the deployments on this machine, until Ctrl-
 	python -m flows.serve
 
 test: setup ## the tests
-	python -m pytest
+	python -m pytest -n logical --maxprocesses 4 --dist loadfile
 
 check: setup ## formatter, linter, types, import layers, sizes, lock
 	ruff format --check .

@@ -1,5 +1,6 @@
 """What all tests share: no network, small thread pools, toy data."""
 
+import os
 import socket
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from toy import make_frames, toy_episode
 from postbc.demos.convert import convert
 from postbc.demos.frames import Frames, load_frames
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the stages that tests start: workers share the cores
 _connect = socket.socket.connect
 
 

@@ -7,6 +7,7 @@ from served import Served
 from tiny_project import GATED, STAGES, make_project
 
 _THIRD_PARTY = (
+    "ignore:.*deprecated.*:sqlalchemy.exc.SADeprecationWarning",  # MLflow's use of SQLAlchemy 2.1
     "ignore:_NoneStep.value will soon raise:DeprecationWarning",  # DVC, through pygtrie
 )
 
@@ -26,9 +27,9 @@ def project(tmp_path, monkeypatch):
     return root
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def served(tmp_path_factory):
-    """One start of the servers for all tests; test_serve.py, the last to be run, ends them."""
+    """One start of the servers for a file's tests; the last of test_serve.py ends them."""
     server = Served(make_project(tmp_path_factory.mktemp("served").resolve() / "project", GATED))
     try:
         server.wait(lambda: "Ctrl-C stops everything" in server.text())

@@ -25,11 +25,12 @@ class Served:
     """``python -m flows.serve`` in a tiny project."""
 
     def __init__(self, root):
-        self.root, port = root, free_port()
+        self.root, port, mlflow_port = root, free_port(), free_port()
         self.out = (root / "serve.out").open("w+")
-        options = ["--prefect-port", str(port), "--mlflow-port", str(free_port())]
+        options = ["--prefect-port", str(port), "--mlflow-port", str(mlflow_port)]
         command = [sys.executable, "-m", "flows.serve", *options]
         self.process = subprocess.Popen(command, cwd=root, env=environment(), stderr=self.out, stdout=self.out)
+        self.mlflow = f"http://127.0.0.1:{mlflow_port}"
         self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=20)
 
     def text(self):

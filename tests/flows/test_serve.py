@@ -6,9 +6,15 @@ import signal
 import socket
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from served import environment, free_port
+from tracking.tiny_run import config, make_run
+
+from postbc.config import RegisterConfig
+from postbc.policies.folder import load_policy
+from postbc.tracking.run import register_run
 
 pytestmark = [
     pytest.mark.pipeline,
@@ -65,6 +71,30 @@ def test_an_approval_lets_the_stage_run_once(served):
 def test_a_stage_that_is_up_to_date_is_not_asked_for(served):
     state = served.wait_for_end(served.trigger("pipeline"))
     assert state["message"] == "0 stages run, 2 up to date"
+
+
+def test_a_policy_registered_at_the_served_mlflow_is_pulled_from_it(served, tmp_path):
+    make_run(tmp_path)
+    register_run(tmp_path, config(register=RegisterConfig(tracking_uri=served.mlflow)))
+    command = [
+        str(Path(sys.executable).with_name("postbc")),
+        "models",
+        "pull",
+        "postbc-lift-postbc@champion",
+        "pulled",
+        "--tracking-uri",
+        served.mlflow,
+    ]
+    done = subprocess.run(
+        command,
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert load_policy(tmp_path / "pulled").diffusion.latent_dim == 8
 
 
 def test_other_sites_may_not_call_the_server(served):
