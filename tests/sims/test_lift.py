@@ -8,12 +8,12 @@ import pytest
 from postbc.errors import ConfigError
 from postbc.sims import Dynamics, get_task
 from postbc.sims.lift import SCENE
-from postbc.sims.lift_operators import OPERATORS
 from postbc.sims.panda import PandaEnv
 from postbc.sims.recording import Episode, play
 from postbc.sims.rendering import RenderingUnavailableError
 
 MAX_STEPS = 120
+OPERATORS = get_task("lift").operators()
 
 
 @pytest.fixture(scope="module")

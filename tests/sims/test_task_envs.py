@@ -10,7 +10,16 @@ from postbc.errors import ConfigError, DataError
 from postbc.sims import TASKS, Dynamics, get_task
 from postbc.sims.task import Task, TaskEnv
 
-SIZES = {"lift": (9, 10, 7), "pusht": (2, 16, 2), "reach": (2, 2, 2)}
+SIZES = {
+    "lift": (9, 10, 7),
+    "can": (9, 14, 7),
+    "square": (9, 14, 7),
+    "fetch_pick_place": (10, 18, 4),
+    "metaworld/pick-place": (4, 35, 4),
+    "pusht": (2, 16, 2),
+    "reach": (2, 2, 2),
+}
+KEYS = {"pusht": "state", "reach": "goal", "fetch_pick_place": "desired_goal", "metaworld/pick-place": "observation"}
 PRINT_START = """
 import sys
 from postbc.sims import get_task
@@ -46,10 +55,27 @@ def test_importing_the_registry_loads_no_simulator():
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
-def test_an_unknown_task_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="lift, pusht, reach"):
-        get_task("lfit")
-    assert sorted(TASKS) == sorted(SIZES)
+def test_an_unknown_task_names_the_nearest():
+    for wrong, near in (
+        ("lfit", "lift"),
+        ("pick-plase", "metaworld/pick-place"),
+        ("metaworld/pusch", "metaworld/push"),
+    ):
+        with pytest.raises(ConfigError, match=f"mean .*{near}"):
+            get_task(wrong)
+    with pytest.raises(ConfigError, match="there is lift, lift_wide"):
+        get_task("zzzzzzzz")
+    assert len(TASKS) == 57
+    assert set(TASKS) >= set(SIZES)
+
+
+def test_a_simulator_that_is_not_installed_names_its_extra(monkeypatch: pytest.MonkeyPatch):
+    def missing(name: str) -> None:
+        raise ModuleNotFoundError(f"No module named '{name}'", name="metaworld")
+
+    monkeypatch.setattr("postbc.sims.import_module", missing)
+    with pytest.raises(ConfigError, match=r"metaworld/reach needs metaworld: pip install 'postbc\[metaworld\]'"):
+        get_task("metaworld/reach")
 
 
 def test_spaces_have_the_promised_shapes(task: Task, env: TaskEnv):
@@ -78,8 +104,31 @@ def test_a_seed_decides_the_whole_course_whatever_came_before(env: TaskEnv):
     assert not np.array_equal(first[0], other[0])
 
 
-def test_a_seed_gives_the_same_state_in_another_process_without_a_word(task: Task, env: TaskEnv):
-    command = [sys.executable, "-W", "always", "-c", PRINT_START, task.name]
+def test_a_saved_state_comes_back_exactly(task: Task):
+    """Difference 0.0 after 50 further steps, in an environment that has done something else in between."""
+    env, other = task.make(), task.make(Dynamics(latency=1, sensor_noise=0.01))
+    for one in (env, other):
+        generator = np.random.default_rng(1)
+        actions = generator.uniform(one.action_space.low, one.action_space.high, (80, *one.action_space.shape))
+        one.reset(seed=2)
+        for action in actions[:30]:
+            one.step(action)
+        saved = {key: value.copy() for key, value in one.save().items()}
+        first = [one.step(action)[0] for action in actions[30:]] + [one.simulator_state()]
+        roll(one, seed=9)
+        one.restore(saved)
+        second = [one.step(action)[0] for action in actions[30:]] + [one.simulator_state()]
+        for a, b in zip(first[:-1], second[:-1], strict=True):
+            np.testing.assert_array_equal(a["agent_pos"], b["agent_pos"])
+            np.testing.assert_array_equal(a["environment_state"], b["environment_state"])
+        np.testing.assert_array_equal(first[-1], second[-1])
+        one.close()
+
+
+@pytest.mark.parametrize("name", ["lift", "fetch_pick_place", "metaworld/pick-place", "pusht", "reach"])
+def test_a_seed_gives_the_same_state_in_another_process_without_a_word(name: str):
+    command = [sys.executable, "-W", "always", "-c", PRINT_START, name]
+    env = get_task(name).make()
     other = subprocess.run(command, capture_output=True, text=True, check=True)
     env.reset(seed=3)
     assert other.stdout.strip() == env.simulator_state().tobytes().hex()
@@ -108,7 +157,7 @@ def test_recorded_observations_map_onto_the_observed(task: Task, env: TaskEnv):
 def test_a_missing_key_is_named(task: Task, env: TaskEnv):
     env.reset(seed=0)
     record = {key: value[None] for key, value in env.record().items()}
-    state_key = {"lift": "robot0_eef_quat", "pusht": "state", "reach": "goal"}[task.name]
+    state_key = KEYS.get(task.name, "robot0_eef_quat")
     del record[state_key]
     with pytest.raises(DataError, match=f"missing {state_key}"):
         task.observe(record)

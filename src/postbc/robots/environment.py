@@ -1,6 +1,7 @@
 """A LeRobot Robot as a task environment, so that simulator and robot are two environments for the same finetuner."""
 
 import time
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -91,7 +92,7 @@ class RobotEnv(TaskEnv):
         self._seen, info = super().reset(seed=seed, options=options)
         return self._seen, info
 
-    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def _advance(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Send one action through the guard. Raises UnsafeActionError, with the robot disconnected, for an unsafe one."""
         try:
             safe = self.guard.check(np.asarray(action, float))
@@ -111,6 +112,10 @@ class RobotEnv(TaskEnv):
         self._due += self.period
         if not self.simulated:
             time.sleep(max(0.0, self._due - time.monotonic()))
+
+    def restore(self, saved: Mapping[str, Any]) -> Observation:
+        """Refuses: a robot can not go back. Raises RobotError."""
+        raise RobotError("a robot can not be put back into an earlier state; reset it, and begin an episode.")
 
     def render(self) -> np.ndarray:
         """The twin's camera; a real robot has no view of itself here."""

@@ -1,32 +1,55 @@
 """Tasks as Gymnasium environments, scripted demonstrators, recordings. Simulators load when first used."""
 
 from collections.abc import Callable
+from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
 
 from postbc.errors import ConfigError
+from postbc.sims.names import METAWORLD, PREFIX
 from postbc.sims.task import Dynamics, Task, TaskEnv
 
 __all__ = ["TASKS", "Dynamics", "Task", "TaskEnv", "get_task"]
 
-
-def _getter(module: str) -> Callable[[], Task]:
-    """A function that imports ``postbc.sims.<module>`` and returns its ``TASK``."""
-
-    @cache
-    def get() -> Task:
-        task = import_module(f"postbc.sims.{module}").TASK
-        assert isinstance(task, Task)  # noqa: S101 - narrows the type
-        return task
-
-    return get
+EXTRAS = {"metaworld": "metaworld", "gymnasium_robotics": "fetch"}  # package → the extra that installs it
 
 
-TASKS: dict[str, Callable[[], Task]] = {name: _getter(name) for name in ("lift", "pusht", "reach")}
+@cache
+def _load(module: str, name: str) -> Task:
+    try:
+        loaded = import_module(f"postbc.sims.{module}")
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        raise ConfigError(f"{name} needs {error.name}: pip install 'postbc[{EXTRAS[error.name]}]'.") from error
+    task = loaded.task(name)
+    assert isinstance(task, Task)  # noqa: S101 - narrows the type
+    return task
+
+
+def _getter(module: str, name: str) -> Callable[[], Task]:
+    """A function that imports ``postbc.sims.<module>`` and returns what its ``task(name)`` does."""
+    return lambda: _load(module, name)
+
+
+_MODULES = {
+    "lift": "lift",
+    "lift_wide": "lift",
+    "can": "can",
+    "square": "square",
+    "fetch_pick_place": "fetch",
+    "pusht": "pusht",
+    "reach": "reach",
+    **{f"{PREFIX}{name}": "metaworld" for name in METAWORLD},
+}
+TASKS: dict[str, Callable[[], Task]] = {name: _getter(module, name) for name, module in _MODULES.items()}
 
 
 def get_task(name: str) -> Task:
-    """The task called ``name``, a key of TASKS. Raises ConfigError that lists the known ones."""
+    """The task called ``name``, a key of TASKS. Raises ConfigError with the nearest names, or the extra to install."""
     if name not in TASKS:
-        raise ConfigError(f"task.env = {name!r} is unknown; there is {', '.join(sorted(TASKS))}.")
+        short = {task.removeprefix(PREFIX): task for task in TASKS}
+        near = [short[match] for match in get_close_matches(name.removeprefix(PREFIX), short, 5, 0.6)]
+        hint = f"did you mean {', '.join(near)}?" if near else f"there is {', '.join(_MODULES)}."
+        raise ConfigError(f"task.env = {name!r} is unknown; {hint} `postbc tasks` lists all.")
     return TASKS[name]()

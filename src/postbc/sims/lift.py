@@ -1,12 +1,16 @@
 """Lift: the Panda picks a cube up from the table; success is 4 cm above it."""
 
+from dataclasses import replace
 from typing import Any, Final
 
 from postbc.errors import ConfigError
-from postbc.sims.lift_operators import OPERATORS
+from postbc.sims.hand import pool
 from postbc.sims.panda import Scene, import_robosuite, panda_task
+from postbc.sims.plan import Job
+from postbc.sims.task import Task
 
 PLACEMENT: Final = 0.03  # metres, robosuite's own
+WIDE: Final = 0.15  # metres: cloning a few demonstrations often fails
 REACH: Final = 0.2  # metres, further than which the arm can not grasp
 
 
@@ -30,12 +34,18 @@ def _arguments(placement: float) -> dict[str, Any]:
 
 
 SCENE: Final = Scene(
-    name="lift",
     suite="Lift",
     handled="cube",
     sensors=("cube_pos", "cube_quat", "gripper_to_cube_pos"),
     object_dim=10,
+    horizon=120,
+    success="the cube is 4 cm above the table",
     options={"placement": PLACEMENT},
     arguments=_arguments,
 )
-TASK: Final = panda_task(SCENE, OPERATORS)
+WIDE_SCENE: Final = replace(SCENE, options={"placement": WIDE})
+
+
+def task(name: str) -> Task:
+    """``lift``, or ``lift_wide``: the same with the cube further about."""
+    return panda_task(name, {"lift": SCENE, "lift_wide": WIDE_SCENE}[name], pool(Job()))

@@ -44,11 +44,15 @@ LOW, HIGH = (-1.0,) * 7, (1.0,) * 7
 class Scene:
     """One of robosuite's environments, and what of it is observed."""
 
-    name: str  # the task's
     suite: str  # robosuite's
     handled: str  # robosuite's name of the object
     sensors: tuple[str, ...]  # make up the recorded key ``object``, in robomimic's order
     object_dim: int  # V
+    horizon: int
+    success: str
+    readings: int = (
+        1  # that it takes until all sensors are up to date: robosuite reads some before what they are made of
+    )
     camera: str = "agentview"
     options: Mapping[str, Any] = field(default_factory=dict)  # of the task, with their defaults
     arguments: Callable[..., dict[str, Any]] = dict  # options → arguments of robosuite.make; checks them
@@ -170,9 +174,10 @@ class PandaEnv(TaskEnv):
     def _see(self) -> None:
         # Forced: what a reset returns mixes in readings from before it, what a step returns is as old as the sensors'
         # own clocks say, which a forced reading shifts, and a compiled step takes no readings.
-        self._recorded = self._simulation._get_observations(force_update=True)
+        for _ in range(self.scene.readings):
+            self._recorded = self._simulation._get_observations(force_update=True)
 
-    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def _advance(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step of 50 ms; success, as robosuite defines it, ends the episode."""
         command = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
         if self._control is not None:
@@ -191,7 +196,7 @@ class PandaEnv(TaskEnv):
 
     def observe(self) -> Observation:
         """The present observation."""
-        state, environment = observe(self.record(), self.scene.name)
+        state, environment = observe(self.record(), self.scene.suite)
         return {"agent_pos": state, "environment_state": environment}
 
     def simulator_state(self) -> Array:
@@ -231,11 +236,11 @@ def _stepping() -> Stepping:
     return Stepping.THREADS if metadata.version("robosuite") == ROBOSUITE else Stepping.PROCESSES
 
 
-def panda_task(scene: Scene, operators: Mapping[str, OperatorFactory]) -> Task:
-    """The task that ``scene`` is."""
+def panda_task(name: str, scene: Scene, operators: Mapping[str, OperatorFactory]) -> Task:
+    """``scene`` as the task called ``name``."""
 
     def make(dynamics: Dynamics | None = None, **options: Any) -> TaskEnv:
-        refuse_unknown(scene.name, options, tuple(scene.options))
+        refuse_unknown(name, options, tuple(scene.options))
         dynamics = dynamics or Dynamics()
         return disturb(PandaEnv(scene, options, dynamics.mass, dynamics.friction), dynamics)
 
@@ -256,11 +261,14 @@ def panda_task(scene: Scene, operators: Mapping[str, OperatorFactory]) -> Task:
         return {"env_name": scene.suite, "type": 1, "env_version": metadata.version("robosuite"), "env_kwargs": kwargs}
 
     return Task(
-        name=scene.name,
+        name=name,
         make=make,
-        observe=lambda recorded: observe(recorded, scene.name),
+        observe=lambda recorded: observe(recorded, name),
         action_low=LOW,
         action_high=HIGH,
+        fps=FPS,
+        horizon=scene.horizon,
+        success=scene.success,
         versions=versions,
         env_args=env_args,
         operators=lambda: operators,

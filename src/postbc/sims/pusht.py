@@ -17,6 +17,7 @@ from postbc.sims.rendering import SIZE
 from postbc.sims.task import Array, Dynamics, Observation, Task, TaskEnv, columns, disturb, refuse_unknown
 
 FPS: Final = 10
+LOW, HIGH = (0.0, 0.0), (512.0, 512.0)
 # Corners of the T's bar and stem in the block's frame, in pixels and in the order of gym-pusht's keypoints.
 BAR: Final = ((-60.0, 0.0), (60.0, 0.0), (60.0, 30.0), (-60.0, 30.0))
 STEM: Final = ((-15.0, 30.0), (15.0, 30.0), (15.0, 120.0), (-15.0, 120.0))
@@ -43,7 +44,7 @@ class PushTEnv(TaskEnv):
 
     def __init__(self, mass: float = 1.0, friction: float = 1.0) -> None:
         """Build the simulation; ``mass`` and ``friction`` are factors."""
-        super().__init__(2, 16, TASK.action_low, TASK.action_high)
+        super().__init__(2, 16, LOW, HIGH)
         self._simulation = _simulation()
         self._mass, self._friction = mass, friction
         if friction < 1:
@@ -71,7 +72,7 @@ class PushTEnv(TaskEnv):
         simulation.block.position = pose[2:4].tolist()
         simulation.space.step(simulation.dt)
 
-    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def _advance(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step of 100 ms; the reward is gym-pusht's."""
         target = np.clip(np.asarray(action, np.float64), 0.0, 512.0)
         _, reward, success, _, _ = self._simulation.step(target)
@@ -137,12 +138,17 @@ def env_args(options: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-TASK: Final = Task(
-    name="pusht",
-    make=make,
-    observe=observe,
-    action_low=(0.0, 0.0),
-    action_high=(512.0, 512.0),
-    versions=versions,
-    env_args=env_args,
-)
+def task(name: str) -> Task:
+    """The task."""
+    return Task(
+        name=name,
+        make=make,
+        observe=observe,
+        action_low=LOW,
+        action_high=HIGH,
+        fps=FPS,
+        horizon=300,
+        success="the block covers 95 % of its place",
+        versions=versions,
+        env_args=env_args,
+    )

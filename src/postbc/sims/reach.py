@@ -27,6 +27,7 @@ RADIUS: Final = 0.08  # metres from the goal that count as reached
 DISC: Final = 0.35  # metres, radius of the obstacle at the origin
 DETOUR: Final = 0.6  # metres above or below the origin where operators pass the disc
 PIXELS: Final = 256
+LOW, HIGH = (-1.0, -1.0), (1.0, 1.0)
 
 
 class ReachEnv(TaskEnv):
@@ -36,7 +37,7 @@ class ReachEnv(TaskEnv):
 
     def __init__(self, mass: float = 1.0, friction: float = 1.0) -> None:
         """``mass`` and ``friction`` are factors."""
-        super().__init__(2, 2, TASK.action_low, TASK.action_high)
+        super().__init__(2, 2, LOW, HIGH)
         self._gain, self._speed = min(1.0, 1.0 / mass), SPEED / friction
         self.position: Array = np.zeros(2)
         self.goal: Array = np.zeros(2)
@@ -48,7 +49,7 @@ class ReachEnv(TaskEnv):
         self.goal = generator.uniform((0.7, -0.3), (0.9, 0.3))
         self._velocity = np.zeros(2)
 
-    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def _advance(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """Move; success within RADIUS of the goal ends the episode."""
         command = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
         self._velocity = self._velocity + self._gain * (self._speed * command - self._velocity)
@@ -148,13 +149,18 @@ def env_args(options: Mapping[str, Any]) -> dict[str, Any]:
     return {"env_name": "Reach", "type": 2, "env_version": "1", "env_kwargs": dict(options)}
 
 
-TASK: Final = Task(
-    name="reach",
-    make=make,
-    observe=observe,
-    action_low=(-1.0, -1.0),
-    action_high=(1.0, 1.0),
-    versions=versions,
-    env_args=env_args,
-    operators=operators,
-)
+def task(name: str) -> Task:
+    """The task."""
+    return Task(
+        name=name,
+        make=make,
+        observe=observe,
+        action_low=LOW,
+        action_high=HIGH,
+        fps=10,
+        horizon=40,
+        success="the point is within 8 cm of the goal",
+        versions=versions,
+        env_args=env_args,
+        operators=operators,
+    )

@@ -74,8 +74,33 @@ class TaskEnv(gym.Env):
     ) -> tuple[Observation, dict[str, Any]]:
         """Start an episode; without a seed, one is drawn from the generator that the last seed started."""
         super().reset(seed=seed)
-        self._start(int(self.np_random.integers(SEED_LIMIT)) if seed is None else seed)
+        self._seed = int(self.np_random.integers(SEED_LIMIT)) if seed is None else seed
+        self._actions: list[Array] = []
+        self._start(self._seed)
         return self.observe(), {"is_success": False}
+
+    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One control step under ``action`` (A,), clipped to the bounds."""
+        self._actions.append(np.array(action, np.float64))
+        return self._advance(action)
+
+    def save(self) -> dict[str, Array]:
+        """Everything that decides what happens next: the initial state's seed and the actions since, ``actions`` (t, A).
+
+        No simulator here can be saved otherwise to the last bit: contacts, controllers and warm starts hide in each.
+        """
+        return {"seed": np.array(self._seed), "actions": np.array(self._actions).reshape(len(self._actions), -1)}
+
+    def restore(self, saved: Mapping[str, Array]) -> Observation:
+        """Go back to where :meth:`save` was called, exactly, by playing it again; takes t control steps."""
+        observation, _ = self.reset(seed=int(saved["seed"]))
+        for action in saved["actions"]:
+            observation = self.step(action)[0]
+        return observation
+
+    def _advance(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """What :meth:`step` does."""
+        raise NotImplementedError
 
     def _start(self, seed: int) -> None:
         """Put the task into the initial state that belongs to ``seed``."""
@@ -126,6 +151,9 @@ class Task:
     observe: Callable[[Mapping[str, Array]], tuple[Array, Array]]  # recorded (T, …) by key → (T, S), (T, V) float32
     action_low: tuple[float, ...]
     action_high: tuple[float, ...]
+    fps: int  # control steps a second
+    horizon: int  # control steps that are enough
+    success: str  # in words
     versions: Callable[[], dict[str, str]]  # of the packages that decide what an episode looks like
     env_args: Callable[[Mapping[str, Any]], dict[str, Any]] = dict  # options → robomimic's description of the env
     operators: Callable[[], Mapping[str, OperatorFactory]] = field(default=_no_operators)
@@ -179,7 +207,7 @@ class _Disturbed(TaskEnv):
     def observe(self) -> Observation:
         return self._sense(self.env.observe())
 
-    def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def _advance(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         self._pending.append(np.array(action))
         observation, reward, terminated, truncated, info = self.env.step(self._pending.popleft())
         return self._sense(observation), reward, terminated, truncated, info
