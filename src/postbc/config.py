@@ -252,6 +252,18 @@ def _selection(params: DictConfig, folder: Path) -> list[str]:
     return chosen
 
 
+def load_preset(name: str, root: Path = Path()) -> TaskConfig | None:
+    """The task of ``root``/conf/task/``name``.yaml, None if there is no such preset."""
+    folder = (root / "conf").resolve()
+    if name not in {path.stem for path in (folder / "task").glob("*.yaml")}:
+        return None
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        preset = compose("config", overrides=[f"task={name}", "size=default"])
+    task = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TaskConfig), preset.task))
+    assert isinstance(task, TaskConfig)  # noqa: S101 - to_object of a structured TaskConfig
+    return task
+
+
 def load_config(root: Path = Path()) -> Config:
     """Compose ``root``/params.yaml with the presets in ``root``/conf.
 

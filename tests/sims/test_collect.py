@@ -10,7 +10,9 @@ import pytest
 from postbc.config import TaskConfig
 from postbc.errors import ConfigError, DataError
 from postbc.sims import get_task
-from postbc.sims.collect import collect
+from postbc.sims.collect import Recipe, collect
+from postbc.sims.recording import Episode
+from postbc.sims.task import TaskEnv
 
 REACH = TaskConfig(name="reach", env="reach", fps=10, max_steps=80)
 LIFT = TaskConfig(name="lift", env="lift", fps=20, max_steps=120, options={"placement": 0.1})
@@ -26,16 +28,16 @@ def contents(path: Path) -> dict[str, np.ndarray]:
 
 def test_the_same_arguments_give_the_same_bytes(tmp_path: Path):
     first, again, other = (tmp_path / name for name in ("a.hdf5", "b.hdf5", "c.hdf5"))
-    collect(REACH, first, 3)
-    collect(REACH, again, 3)
-    collect(REACH, other, 3, seed=1)
+    collect(Recipe.of(REACH), first, 3)
+    collect(Recipe.of(REACH), again, 3)
+    collect(Recipe.of(REACH, seed=1), other, 3)
     assert first.read_bytes() == again.read_bytes()
     assert first.read_bytes() != other.read_bytes()
 
 
 def test_a_small_set_is_the_beginning_of_a_large_one(tmp_path: Path):
-    collect(REACH, tmp_path / "small.hdf5", 2, scale=2.0)
-    collect(REACH, tmp_path / "large.hdf5", 6, scale=2.0)
+    collect(Recipe.of(REACH, scale=2.0), tmp_path / "small.hdf5", 2)
+    collect(Recipe.of(REACH, scale=2.0), tmp_path / "large.hdf5", 6)
     large = contents(tmp_path / "large.hdf5")
     for name, values in contents(tmp_path / "small.hdf5").items():
         np.testing.assert_array_equal(values, large[name])
@@ -43,7 +45,7 @@ def test_a_small_set_is_the_beginning_of_a_large_one(tmp_path: Path):
 
 def test_the_file_has_robomimics_layout_and_replays(tmp_path: Path):
     path = tmp_path / "lift.hdf5"
-    tally = collect(LIFT, path, 2, seed=3)
+    tally = collect(Recipe.of(LIFT, seed=3), path, 2)
     task = get_task("lift")
     env = task.make(**LIFT.options)
     with h5py.File(path) as file:
@@ -71,12 +73,12 @@ def test_the_file_has_robomimics_layout_and_replays(tmp_path: Path):
 
 
 def test_both_ways_round_the_disc_are_shown(tmp_path: Path):
-    tally = collect(REACH, tmp_path / "reach.hdf5", 12)
+    tally = collect(Recipe.of(REACH), tmp_path / "reach.hdf5", 12)
     assert min(tally.successes["above"], tally.successes["below"]) >= 2
 
 
 def test_chosen_operators_alone_act(tmp_path: Path):
-    tally = collect(REACH, tmp_path / "reach.hdf5", 4, operators=["above"])
+    tally = collect(Recipe.of(REACH, operators=["above"]), tmp_path / "reach.hdf5", 4)
     assert set(tally.attempts) == {"above"}
 
 
@@ -87,20 +89,54 @@ def test_chosen_operators_alone_act(tmp_path: Path):
         (REACH, {"operators": []}, "above, below"),
         (REACH, {"episodes": 0}, "episodes = 0"),
         (REACH, {"scale": -1.0}, "scale = -1"),
+        (REACH, {"workers": 0}, "workers = 0"),
         (TaskConfig(name="pusht", env="pusht", chunk=8), {}, "no scripted operators"),
     ],
 )
 def test_impossible_arguments_are_refused_before_any_work(tmp_path: Path, task, arguments, message):
     with pytest.raises(ConfigError, match=message):
-        collect(task, tmp_path / "none.hdf5", **{"episodes": 1, **arguments})
+        sizes = {"episodes": 1, **{key: arguments.pop(key) for key in ("episodes", "workers") if key in arguments}}
+        collect(Recipe.of(task, **arguments), tmp_path / "none.hdf5", **sizes)
     assert not list(tmp_path.iterdir())
 
 
 def test_hopeless_operators_are_given_up_and_the_old_file_stays(tmp_path: Path):
     path = tmp_path / "reach.hdf5"
-    collect(REACH, path, 1)
+    collect(Recipe.of(REACH), path, 1)
     before = path.read_bytes()
     with pytest.raises(DataError, match="attempts gave 0 of 1"):
-        collect(TaskConfig(name="reach", env="reach", fps=10, max_steps=5), path, 1)
+        collect(Recipe.of(TaskConfig(name="reach", env="reach", fps=10, max_steps=5)), path, 1)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_two_workers_write_the_same_bytes_as_one(tmp_path: Path):
+    collect(Recipe.of(REACH), tmp_path / "one.hdf5", 5)
+    collect(Recipe.of(REACH), tmp_path / "two.hdf5", 5, workers=2)
+    assert (tmp_path / "one.hdf5").read_bytes() == (tmp_path / "two.hdf5").read_bytes()
+
+
+def test_a_collection_that_was_killed_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    whole, out = tmp_path / "whole.hdf5", tmp_path / "out.hdf5"
+    collect(Recipe.of(REACH), whole, 5)
+    played: list[int] = []
+    attempt = Recipe.attempt
+
+    def dying(recipe: Recipe, env: TaskEnv, k: int) -> Episode:
+        if k == 3 and 3 not in played:
+            played.append(k)
+            raise KeyboardInterrupt
+        played.append(k)
+        return attempt(recipe, env, k)
+
+    monkeypatch.setattr(Recipe, "attempt", dying)
+    with pytest.raises(KeyboardInterrupt):
+        collect(Recipe.of(REACH), out, 5)
+    assert not out.exists()
+    collect(Recipe.of(REACH, seed=1), tmp_path / "other.hdf5", 1)  # takes nothing from what was left behind
+    played.clear()
+    played.append(3)
+    collect(Recipe.of(REACH), out, 5)
+    assert sorted(played) == [3, 3, 4]
+    assert out.read_bytes() == whole.read_bytes()
+    assert {path.name for path in tmp_path.iterdir()} == {"whole.hdf5", "out.hdf5", "other.hdf5"}

@@ -5,6 +5,7 @@ with its first success, so the last frame has reward 1 and done 1. The same epis
 times are stored and the file format's version is fixed.
 """
 
+import io
 import json
 import os
 import tempfile
@@ -17,7 +18,7 @@ import h5py
 import numpy as np
 
 from postbc.sims.task import Array, Operator, TaskEnv
-from postbc.storage.atomic import fsync_path
+from postbc.storage.atomic import atomic_write, fsync_path
 
 FORMAT: Final = ("v110", "v110")  # oldest and newest HDF5 release that may have to read the file
 COMPRESSION: Final = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
@@ -97,3 +98,27 @@ def write_hdf5(path: Path, episodes: Sequence[Episode], env_args: Mapping[str, A
         building.unlink(missing_ok=True)
         raise
     fsync_path(path.parent)
+
+
+def write_part(path: Path, episode: Episode) -> None:
+    """One episode as npz, for :func:`read_part`; whole or not at all."""
+    buffer = io.BytesIO()
+    facts = {"operator": episode.operator, "seed": episode.seed, "success": episode.success}
+    arrays: dict[str, Any] = {"facts": np.array(json.dumps(facts)), **episode.arrays()}
+    np.savez(buffer, **arrays)
+    atomic_write(path, buffer.getvalue())
+
+
+def read_part(path: Path) -> Episode:
+    """What :func:`write_part` wrote."""
+    with np.load(path, allow_pickle=False) as arrays:
+        facts = json.loads(str(arrays["facts"]))
+        obs = {key.removeprefix("obs/"): arrays[key] for key in arrays if key.startswith("obs/")}
+        length = len(arrays["actions"])
+        return Episode(
+            **facts,
+            obs=[{key: values[t] for key, values in obs.items()} for t in range(length)],
+            states=list(arrays["states"]),
+            actions=list(arrays["actions"]),
+            rewards=arrays["rewards"].tolist(),
+        )

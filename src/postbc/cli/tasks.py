@@ -1,0 +1,92 @@
+"""``postbc tasks`` and ``postbc collect``: what there is to do, and scripted people who show it."""
+
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from postbc.errors import ConfigError
+
+
+def _row(name: str, speed: bool) -> dict[str, Any]:
+    from postbc.sims import get_task
+    from postbc.sims.speed import steps_per_second
+
+    try:
+        task = get_task(name)
+    except ConfigError as error:
+        return {"task": name, "missing": str(error)}
+    env = task.make()
+    row = {
+        "task": name,
+        "state": env.state_dim,
+        "environment": env.environment_dim,
+        "action": len(task.action_low),
+        "rate": task.fps,
+        "horizon": task.horizon,
+        "success": task.success,
+        "demonstrators": sorted(task.operators()),
+    }
+    if speed:
+        row["steps_per_second"] = round(steps_per_second(env, 100, 3))
+    env.close()
+    return row
+
+
+def list_tasks(
+    names: Annotated[list[str] | None, typer.Argument(metavar="[TASK]...", help="Default: all.")] = None,
+    speed: Annotated[bool, typer.Option("--speed", help="Measure control steps a second here, on one core.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """List the tasks: sizes of observation and action, control rate, time limit, success, demonstrators, speed."""
+    from postbc.progress import track
+    from postbc.sims import TASKS
+
+    wanted = names or list(TASKS)
+    rows = [_row(name, speed) for name in track(wanted, "tasks", len(wanted))]
+    if as_json:
+        typer.echo(json.dumps(rows, indent=2))
+        return
+    from rich.console import Console
+    from rich.table import Table
+
+    columns = ["task", "state", "env.", "action", "rate (Hz)", "limit", "success", "demonstrators"]
+    table = Table(*columns, *(["steps/s"] if speed else []), header_style="bold")
+    for row in rows:
+        if "missing" in row:
+            table.add_row(row["task"], *[""] * 5, row["missing"])
+            continue
+        people = ", ".join(row["demonstrators"]) or "none: record people"
+        sizes = [str(row[key]) for key in ("state", "environment", "action", "rate", "horizon")]
+        fast = [str(row["steps_per_second"])] if speed else []
+        table.add_row(row["task"], *sizes, row["success"], people, *fast)
+    Console(width=None if sys.stdout.isatty() else 200).print(table)
+
+
+def collect(  # noqa: PLR0913 - a command's options
+    out: Annotated[Path, typer.Argument(help="HDF5 file to write, for instance data/lift/demos.hdf5.")],
+    task: Annotated[str | None, typer.Option(help="A task or a preset; default: the task of params.yaml.")] = None,
+    episodes: Annotated[int, typer.Option(help="Successful demonstrations to keep.")] = 20,
+    operators: Annotated[str | None, typer.Option(help="Comma-separated names; default: the whole pool.")] = None,
+    seed: Annotated[int, typer.Option(help="Sets of every size are prefixes of one seed's sequence.")] = 0,
+    scale: Annotated[float, typer.Option(help="Factor on every operator's imperfection; 0 is flawless.")] = 1.0,
+    workers: Annotated[int, typer.Option(help="Processes; the file is the same whatever their number.")] = 1,
+) -> None:
+    """Let scripted operators demonstrate a task, and write a robomimic HDF5 file; goes on where it was killed.
+
+    Afterwards: `dvc add data`, then `dvc repro`.
+    """
+    from postbc.config import load_config, load_preset
+    from postbc.sims.collect import Recipe, default_task
+    from postbc.sims.collect import collect as run
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    wanted = load_config().task if task is None else load_preset(task) or default_task(task)
+    names = operators.split(",") if operators else None
+    tally = run(Recipe.of(wanted, names, seed, scale), out, episodes, workers)
+    for name, attempts in sorted(tally.attempts.items()):
+        typer.echo(f"{name:12s} {tally.successes[name]:4d} of {attempts} attempts kept")
+    typer.echo(f"{out}: {len(tally.lengths)} episodes of {min(tally.lengths)} to {max(tally.lengths)} steps")
