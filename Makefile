@@ -3,11 +3,11 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept: a stage is a process of its own
 
-.PHONY: help setup demo test check format lock serve clean
+.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators clean
 .DEFAULT_GOAL := help
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-20s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: ## .venv with what requirements.lock says (a second time: nothing to do)
 	@scripts/setup
@@ -37,6 +37,12 @@ format: setup ## let ruff rewrite
 
 lock: setup ## resolve pyproject.toml into requirements.lock
 	scripts/lock
+
+bench-sims: setup ## how fast tasks step here: a table, and benchmarks/results/sims.json
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 NUMBA_NUM_THREADS=1 python -m benchmarks.sims # one core means one core
+
+bench-demonstrators: setup ## who demonstrates how well and how differently: a table, and benchmarks/results/demonstrators.json
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.demonstrators
 
 clean: ## remove what runs leave behind, not what DVC or MLflow keep
 	rm -rf .work .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

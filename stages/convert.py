@@ -1,19 +1,34 @@
 """Stage convert: the demonstration store into a LeRobotDataset v3."""
 
 import argparse
+import json
+from collections.abc import Iterator
 
-from postbc.config import Config
+import numpy as np
+
+from postbc.config import Config, TaskConfig
 from postbc.demos.convert import convert
+from postbc.demos.episode import Episode
 from postbc.demos.store import read_store
 from postbc.sims import get_task
+from postbc.sims.provenance import refuse_other_simulator
 from stages import paths
 from stages.running import arguments, run
 
 
+def pairs(config: TaskConfig) -> Iterator[tuple[Episode, tuple[np.ndarray, np.ndarray]]]:
+    """Every episode with what the task observes of it. Raises MismatchError for another simulator's."""
+    task, seen = get_task(config.env), set[str]()
+    for episode in read_store(paths.DEMOS):
+        recorded = str(episode.facts.get("env_args", "{}"))
+        if recorded not in seen and not config.other_simulator:
+            refuse_other_simulator(task, config.options, json.loads(recorded), str(episode.facts["name"]))
+            seen.add(recorded)
+        yield episode, task.observe(episode.obs)
+
+
 def main(config: Config, _: argparse.Namespace) -> None:
-    observe = get_task(config.task.env).observe
-    pairs = ((episode, observe(episode.obs)) for episode in read_store(paths.DEMOS))
-    convert(pairs, paths.DATASET, config.task.fps, config.task.instruction)
+    convert(pairs(config.task), paths.DATASET, config.task.fps, config.task.instruction)
 
 
 if __name__ == "__main__":

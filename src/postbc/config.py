@@ -40,6 +40,7 @@ class TaskConfig:
     chunk: int = 4  # H: actions predicted and executed open loop
     instruction: str = ""
     options: dict[str, Any] = field(default_factory=dict)  # passed to the environment
+    other_simulator: bool = False  # take demonstrations that another simulator, version or controller recorded
 
     def __post_init__(self) -> None:
         _require(self, fps=self.fps > 0, max_steps=self.max_steps > 0, chunk=0 < self.chunk <= self.max_steps)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from postbc.errors import DataError
 from postbc.reporting.page import build_page
+from postbc.reporting.results import read_curve
 from postbc.reporting.table import terminal_table
 
 VOID = {"meta", "img", "br", "link", "input"}
@@ -150,6 +151,14 @@ def test_an_empty_or_short_curve_does_no_harm(root):
     Path(root / "plots/finetune_sim.bc.csv").write_text("env_steps,success\n0,many\n")
     with pytest.raises(DataError, match="many"):
         build_page(root, config())
+
+
+def test_a_robots_curve_is_that_of_its_training_episodes(root):
+    text = "env_steps,training_episodes,training_success,q\n0,0,0.0,\n1000,9,0.25,-3\n2000,19,0.75,-2\n"
+    (root / "plots/finetune_robot.bc.csv").write_text(text)
+    curve = read_curve(root / "plots/finetune_robot.bc.csv")
+    assert (curve["env_steps"], curve["success"]) == ([1000, 2000], [0.25, 0.75])
+    assert "On the robot, training episodes" in build_page(root, config())
 
 
 def test_the_terminal_shows_the_same_table(root):

@@ -20,7 +20,7 @@ from postbc.reporting.results import (
 from postbc.reporting.table import HEADINGS, difference_rows, rows
 from postbc.storage.checkpoint import flatten
 
-_STAGES = {"finetune_sim": "In simulation", "finetune_robot": "On the robot"}
+_STAGES = {"finetune_sim": "In simulation", "finetune_robot": "On the robot, training episodes"}
 _PICTURES = {"artifacts/posterior/spread.png": "How far the ensemble's members lie apart, over the demonstrations."}
 
 

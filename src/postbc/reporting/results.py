@@ -104,6 +104,7 @@ def read_evaluation(root: Path) -> Evaluation:
 def read_curve(path: Path) -> dict[str, list[float]]:
     """Columns of a learning curve's CSV, rows in order of env_steps.
 
+    Where nobody looked at held-out starts in between, as on a robot, ``success`` is that of the training episodes.
     Raises DataError for a cell that is no number.
     """
     with path.open(newline="") as file:
@@ -112,9 +113,11 @@ def read_curve(path: Path) -> dict[str, list[float]]:
         numbers = [{k: float(v) for k, v in row.items() if v not in ("", None)} for row in rows]
     except ValueError as error:
         raise DataError(f"{path}: {error}; expected numbers under {', '.join(rows[0])}.") from error
+    if rows and "success" not in rows[0]:
+        numbers = [{**row, "success": row["training_success"]} for row in numbers if row.get("training_episodes")]
     usable = [row for row in numbers if row.keys() >= {"env_steps", "success"}]
     usable.sort(key=lambda row: row["env_steps"])
-    return {k: [r.get(k, float("nan")) for r in usable] for k in (rows[0] if rows else ())}
+    return {k: [r.get(k, float("nan")) for r in usable] for k in dict.fromkeys(k for row in usable for k in row)}
 
 
 def read_curves(root: Path, stage: str) -> dict[str, dict[str, list[float]]]:

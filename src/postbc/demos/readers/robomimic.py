@@ -1,6 +1,7 @@
 """robomimic HDF5 (versions 1.4 and 1.5, low-dimensional observations).
 
-``data/<demo>/actions`` (T, A), ``rewards`` (T,), ``obs/<key>`` (T, …); attributes may hold operator and seed.
+``data/<demo>/actions`` (T, A), ``rewards`` (T,), ``obs/<key>`` (T, …); attributes may hold operator and seed, and
+``data`` the environment's description as JSON.
 """
 
 import re
@@ -24,8 +25,9 @@ def read(path: Path) -> Iterator[Episode]:
     try:
         with h5py.File(path, "r") as file:
             data = _group(file, "data", str(path))
+            recorded = {"env_args": str(data.attrs["env_args"])} if "env_args" in data.attrs else {}
             for name in sorted(data, key=_number):
-                yield _episode(_group(data, name, str(path)), path, name)
+                yield _episode(_group(data, name, str(path)), path, name, recorded)
     except (OSError, RuntimeError, KeyError) as error:
         raise DataError(f"{path}: not readable as HDF5 ({error}). Copy or record it again.") from error
 
@@ -51,7 +53,7 @@ def _array(group: h5py.Group, name: str, where: str) -> np.ndarray:
     return np.asarray(dataset[()], dtype=np.float32)
 
 
-def _episode(demo: h5py.Group, path: Path, name: str) -> Episode:
+def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, str]) -> Episode:
     where = f"{path}: {name}"
     reward = _array(demo, "rewards", where)
     obs = _group(demo, "obs", where)
@@ -60,7 +62,7 @@ def _episode(demo: h5py.Group, path: Path, name: str) -> Episode:
         obs={key: _array(obs, key, f"{where}/obs") for key in sorted(obs)},
         reward=reward,
         success=reward > 0,  # robomimic's sparse reward is 1 exactly where the task is done
-        facts={"name": name, **{k: _plain(v) for k, v in sorted(demo.attrs.items()) if k != "model_file"}},
+        facts={"name": name, **recorded, **{k: _plain(v) for k, v in sorted(demo.attrs.items()) if k != "model_file"}},
     )
 
 

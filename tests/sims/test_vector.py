@@ -1,0 +1,62 @@
+"""Environments side by side play exactly what one plain environment plays: chunks, success, time limits, resets."""
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from postbc.sims import get_task
+from postbc.sims.stepping import Stepping
+from postbc.sims.task import TaskEnv
+from postbc.sims.vector import NO_SEED, ChunkEnvs, flatten
+
+DISCOUNT = 0.9
+TASK = get_task("reach")
+
+
+def command(obs: np.ndarray, chunk: int) -> np.ndarray:
+    """Straight to the goal, round the disc by chance: succeeds from some starts, runs out of time from others."""
+    way = obs[2:] - obs[:2] + np.array([0.0, 0.5 if obs[1] > 0 else -0.1]) * (obs[0] < 0)
+    return np.tile(np.clip(way / 0.08, -1, 1), (chunk, 1))
+
+
+def plainly(env: TaskEnv, seeds: list[int], chunk: int, limit: int) -> Iterator[tuple]:
+    """(seed, steps, discounted reward, terminated, truncated, final observation) of every chunk."""
+    for seed in seeds:
+        obs, steps, over = flatten(env.reset(seed=seed)[0]), 0, False
+        while not over:
+            total, executed = 0.0, 0
+            for action in command(obs, chunk):
+                observation, reward, terminated, _, _ = env.step(action)
+                total += DISCOUNT**executed * reward
+                executed, steps = executed + 1, steps + 1
+                over = terminated or steps == limit
+                if over:
+                    break
+            obs = flatten(observation)
+            yield seed, executed, pytest.approx(total), terminated, over and not terminated, obs.tolist()
+
+
+@settings(max_examples=25, deadline=None, derandomize=True)
+@given(
+    n=st.integers(1, 4),
+    chunk=st.integers(1, 5),
+    limit=st.integers(1, 60),
+    seeds=st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=7, unique=True),
+    stepping=st.sampled_from([Stepping.SERIAL, Stepping.THREADS]),
+)
+def test_a_vector_is_its_environments_one_by_one(n: int, chunk: int, limit: int, seeds: list[int], stepping: Stepping):
+    vector = ChunkEnvs(TASK.make, chunk, limit, stepping).vector(n, DISCOUNT)
+    played: list[list[tuple]] = [[] for _ in range(n)]
+    obs = vector.reset(seeds)
+    while (vector.playing != NO_SEED).any():
+        step = vector.step(np.stack([command(row, chunk) for row in obs]))
+        for i in np.flatnonzero(step.seed != NO_SEED):
+            row = (step.seed[i], step.steps[i], step.reward[i], step.terminated[i], step.truncated[i])
+            played[i].append((*(value.item() for value in row), step.final[i].tolist()))
+        obs = step.obs
+    vector.close()
+    for i in range(n):
+        assert played[i] == list(plainly(TASK.make(), seeds[i::n], chunk, limit))
