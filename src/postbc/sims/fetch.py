@@ -161,5 +161,5 @@ def task(name: str) -> Task:
         versions=versions,
         env_args=env_args,
         operators=lambda: operators,
-        stepping=lambda: Stepping.SERIAL,
+        stepping=lambda: Stepping.PROCESSES,
     )

@@ -6,6 +6,7 @@ states are drawn from the continuous ranges of each task, not from the 50 fixed 
 
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from importlib import metadata
 from typing import Any, ClassVar, Final
@@ -35,6 +36,7 @@ from postbc.sims.task import (
 
 STATE: Final = 4  # S: the hand's position and the fingers' opening; the rest, with the goal, is V = 35
 SIZE: Final = 39
+STEADY: Final = 0.4  # factor on imperfection and lag: the policies decide by thresholds of 1 or 2 cm, in steps of 1 cm
 LOW, HIGH = (-1.0,) * 4, (1.0,) * 4
 
 
@@ -106,7 +108,7 @@ class ExpertOperator:
     def __init__(self, name: str, style: Style, generator: np.random.Generator, scale: float) -> None:
         """Draw when what happens; ``scale`` multiplies the style's imperfections."""
         self._expert = ENV_POLICY_MAP[f"{name}-v3"]()
-        self.style = style.scaled(scale)
+        self.style = replace(style.scaled(STEADY * scale), lag=STEADY * style.lag, pace=max(style.pace, 0.7))
         self._hand = ShakyHand(self.style, generator, 3)
         self._pushes = list(self._openings(generator)) + list(self._slips(generator))
         self._step = 0
@@ -125,8 +127,8 @@ class ExpertOperator:
 
     def _slips(self, generator: np.random.Generator) -> list[tuple[range, Array]]:
         style, chance = self.style, generator.random(3)
-        begins, spans = generator.integers(15, 60, 3), generator.integers(3, 10, 3)
-        commands = [np.zeros(3), generator.uniform(-1, 1, 3), generator.uniform(-0.7, 0.7, 3)]
+        begins, spans = generator.integers(5, 60, 3), generator.integers(3, 9, 3)
+        commands = [np.zeros(3), generator.uniform(-0.6, 0.6, 3), generator.uniform(-0.4, 0.4, 3)]
         odds = (style.pause, style.miss, style.overshoot)
         return [
             (range(int(begin), int(begin + span)), command)
@@ -187,5 +189,5 @@ def task(name: str) -> Task:
         versions=versions,
         env_args=env_args,
         operators=lambda: operators,
-        stepping=lambda: Stepping.SERIAL,
+        stepping=lambda: Stepping.PROCESSES,
     )
