@@ -5,6 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from postbc.errors import ConfigError
+from postbc.sims import get_task
 from postbc.sims.starts import RANGES, WIDTH, nth_seed, seeds
 from postbc.sims.task import SEED_LIMIT
 
@@ -32,3 +33,11 @@ def test_impossible_requests_are_refused():
         seeds("test", 0, 3)
     with pytest.raises(ConfigError):
         nth_seed("robot", 0, WIDTH)
+
+
+@pytest.mark.parametrize("name", ["reach", "pick-place", "door-open"])
+def test_metaworlds_initial_states_do_not_come_back(name: str):
+    """Its benchmark draws from 50 fixed states a task: training on one and testing on it again would be easy."""
+    env = get_task(f"metaworld/{name}").make()
+    seen = [env.reset(seed=seed)[0]["environment_state"].tobytes() for split in RANGES for seed in seeds(split, 0, 40)]
+    assert len(set(seen)) == len(seen)

@@ -4,11 +4,14 @@ import json
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from postbc.errors import ConfigError
+
+if TYPE_CHECKING:
+    from postbc.config import TaskConfig
 
 
 def _row(name: str, speed: bool) -> dict[str, Any]:
@@ -74,6 +77,7 @@ def collect(  # noqa: PLR0913 - a command's options
     seed: Annotated[int, typer.Option(help="Sets of every size are prefixes of one seed's sequence.")] = 0,
     scale: Annotated[float, typer.Option(help="Factor on every operator's imperfection; 0 is flawless.")] = 1.0,
     workers: Annotated[int, typer.Option(help="Processes; the file is the same whatever their number.")] = 1,
+    videos: Annotated[int, typer.Option(help="Operators of whom to film one demonstration each, in .work/videos.")] = 0,
 ) -> None:
     """Let scripted operators demonstrate a task, and write a robomimic HDF5 file; goes on where it was killed.
 
@@ -89,4 +93,17 @@ def collect(  # noqa: PLR0913 - a command's options
     tally = run(Recipe.of(wanted, names, seed, scale), out, episodes, workers)
     for name, attempts in sorted(tally.attempts.items()):
         typer.echo(f"{name:12s} {tally.successes[name]:4d} of {attempts} attempts kept")
+    if videos:
+        _film(wanted, out, videos)
     typer.echo(f"{out}: {len(tally.lengths)} episodes of {min(tally.lengths)} to {max(tally.lengths)} steps")
+
+
+def _film(task: "TaskConfig", recording: Path, number: int) -> None:
+    from postbc.evaluation.video import film_demonstrations
+    from postbc.sims import get_task
+
+    env, folder = get_task(task.env).make(**task.options), Path(".work/videos", task.name)
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in film_demonstrations(env, recording, number, folder):
+        typer.echo(str(path))
+    env.close()

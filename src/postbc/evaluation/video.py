@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import h5py
 import numpy as np
 import torch
 
@@ -32,6 +33,16 @@ def frames(policy: Policy, env: TaskEnv, seed: int, max_steps: int) -> Iterator[
                 return
 
 
+def replay(env: TaskEnv, seed: int, actions: np.ndarray) -> Iterator[np.ndarray]:
+    """Play ``actions`` (T, A) from the initial state of ``seed`` and yield images (height, width, 3) uint8."""
+    env.reset(seed=seed)
+    yield np.asarray(env.render())
+    for step, action in enumerate(actions, 1):
+        env.step(action)
+        if step % EVERY == 0 or step == len(actions):
+            yield np.asarray(env.render())
+
+
 def encode(images: Iterator[np.ndarray], fps: float, path: Path) -> None:
     """Write H.264 in an mp4 whose index comes first; the same images give the same bytes."""
     with av.open(str(path), "w", format="mp4", options={"movflags": "faststart", "fflags": "+bitexact"}) as container:
@@ -44,6 +55,21 @@ def encode(images: Iterator[np.ndarray], fps: float, path: Path) -> None:
             container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
         if stream is not None:
             container.mux(stream.encode())
+
+
+def film_demonstrations(env: TaskEnv, recording: Path, number: int, folder: Path) -> list[Path]:
+    """Write the mp4 of one demonstration of each of the first ``number`` operators met in a robomimic file."""
+    written: dict[str, Path] = {}
+    with h5py.File(recording) as file:
+        for name in sorted(file["data"], key=lambda name: int(name.removeprefix("demo_"))):
+            demo = file["data"][name]
+            who = str(demo.attrs["operator"])
+            if who not in written and len(written) < number:
+                path = folder / f"{who}.{name}.mp4"
+                images = replay(env, int(demo.attrs["seed"]), np.asarray(demo["actions"]))
+                encode(images, env.metadata["render_fps"] / EVERY, path)
+                written[who] = path
+    return list(written.values())
 
 
 def film(policy: Policy, env: TaskEnv, seed: int, max_steps: int, path: Path) -> None:

@@ -1,0 +1,47 @@
+"""``postbc tasks`` and ``postbc collect`` as a user types them."""
+
+import json
+
+import av
+import h5py
+import pytest
+from typer.testing import CliRunner
+
+from postbc.cli import app
+
+run = CliRunner().invoke
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_tasks_are_listed_with_their_sizes_and_speed():
+    rows = json.loads(run(app, ["tasks", "reach", "pusht", "--speed", "--json"]).stdout)
+    assert [(row["task"], row["state"], row["environment"], row["action"]) for row in rows] == [
+        ("reach", 2, 2, 2),
+        ("pusht", 2, 16, 2),
+    ]
+    assert rows[0]["steps_per_second"] > rows[1]["steps_per_second"] > 50
+    shown = run(app, ["tasks", "reach"]).stdout
+    assert "above, below" in shown
+
+
+def test_any_task_is_collected_and_filmed_without_a_project(here):
+    done = run(app, ["collect", "demos.hdf5", "--task", "reach", "--episodes", "4", "--videos", "2"])
+    assert done.exit_code == 0, done.output
+    with h5py.File(here / "demos.hdf5") as file:
+        assert len(file["data"]) == 4
+    videos = sorted((here / ".work" / "videos" / "reach").glob("*.mp4"))
+    assert {path.name.split(".")[0] for path in videos} == {"above", "below"}
+    with av.open(str(videos[0])) as container:
+        assert len(list(container.decode(video=0))) > 5
+
+
+def test_an_unknown_task_is_the_users_mistake(here):
+    done = run(app, ["collect", "demos.hdf5", "--task", "raech"])
+    assert done.exit_code == 2
+    assert "reach" in done.output
+    assert not list(here.iterdir())
