@@ -59,7 +59,7 @@ def side_by_side(envs: list[PandaEnv], steps: int, repeats: int) -> float:
 
 def controllers(scene: Scene, repeats: int) -> dict[str, float]:
     """Stock, compiled, physics alone, one thread and two."""
-    stock, ours, second = (PandaEnv(scene, {}, compiled=compiled) for compiled in (False, True, True))
+    stock, ours, second = (PandaEnv(scene, compiled=compiled) for compiled in (False, True, True))
     row = {"stock": 0.0, "ours": 0.0, "physics": 0.0, "two threads": 0.0, "one thread": 0.0}
     samples: dict[str, list[float]] = {key: [] for key in row}
     measure: dict[str, Callable[[], float]] = {

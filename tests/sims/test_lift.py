@@ -18,7 +18,7 @@ OPERATORS = get_task("lift").operators()
 
 @pytest.fixture(scope="module")
 def env() -> Iterator[PandaEnv]:
-    env = PandaEnv(SCENE, {"placement": 0.1})
+    env = PandaEnv(SCENE, placement=0.1)
     yield env
     env.close()
 

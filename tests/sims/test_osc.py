@@ -15,7 +15,7 @@ CLOSE = 1e-8  # metres and radians
 
 @pytest.fixture(scope="module", params=[lift.SCENE, can.SCENE, square.SCENE], ids=lambda scene: scene.suite)
 def pair(request: pytest.FixtureRequest) -> tuple[PandaEnv, PandaEnv]:
-    return PandaEnv(request.param, {}, compiled=False), PandaEnv(request.param, {})
+    return PandaEnv(request.param, compiled=False), PandaEnv(request.param)
 
 
 def positions(env: PandaEnv) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_another_robosuite_steps_by_itself_and_says_so(monkeypatch: pytest.Monke
     panda._refuse.cache_clear()
     monkeypatch.setattr(panda.metadata, "version", lambda name: "9.9.9")
     with pytest.warns(SimulatorWarning, match="9.9.9"):
-        env = PandaEnv(lift.SCENE, {})
+        env = PandaEnv(lift.SCENE)
     assert not env.compiled
     env.reset(seed=0)
     assert env.observation_space.contains(env.step(env.idle_action())[0])

@@ -12,13 +12,12 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from postbc.sims.bodies import alter, positions_and_velocities
 from postbc.sims.hand import pool
+from postbc.sims.mujoco_env import MujocoTaskEnv, alter
 from postbc.sims.plan import CLOSE, Aim, Frame, Job, Sight
-from postbc.sims.rendering import Camera
 from postbc.sims.stepping import Stepping
 from postbc.sims.style import Style
-from postbc.sims.task import Array, Dynamics, Observation, Task, TaskEnv, columns, disturb, refuse_unknown
+from postbc.sims.task import Array, Observation, Task, columns, maker
 
 with warnings.catch_warnings(), redirect_stderr(StringIO()):  # notices about other environments of the package
     warnings.simplefilter("ignore")
@@ -40,10 +39,11 @@ BLOCK: Final = tuple(i for i in range(25) if i not in ROBOT)  # with the goal V 
 LOW, HIGH = (-1.0,) * 4, (1.0,) * 4
 
 
-class FetchEnv(TaskEnv):
+class FetchEnv(MujocoTaskEnv):
     """S = 10, V = 18, A = 4; see the module. ``mass`` and ``friction`` are factors on what is not the robot."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 25}
+    camera = "external_camera_0"
 
     def __init__(self, mass: float = 1.0, friction: float = 1.0) -> None:
         """Build the simulation."""
@@ -52,7 +52,6 @@ class FetchEnv(TaskEnv):
             warnings.simplefilter("ignore")
             self._simulation = MujocoFetchPickAndPlaceEnv()
         alter(self._simulation.model, "robot0:base_link", mass, friction)
-        self._camera: Camera | None = None
         self._seen: Mapping[str, Array] = {}
 
     def _start(self, seed: int) -> None:
@@ -75,23 +74,15 @@ class FetchEnv(TaskEnv):
 
     def simulator_state(self) -> Array:
         """Time, positions, velocities and the goal, float64."""
-        return np.concatenate([positions_and_velocities(self._simulation.data), self._simulation.goal])
+        return np.concatenate([super().simulator_state(), self._simulation.goal])
 
     def idle_action(self) -> Array:
         """No motion."""
         return np.zeros(4, np.float32)
 
-    def render(self) -> Array:
-        """The table from the side, (256, 256, 3) uint8. Raises RenderingUnavailableError without OpenGL."""
-        if self._camera is None:
-            self._camera = Camera(self._simulation.model, "external_camera_0")
-        return self._camera.picture(self._simulation.data)
-
-    def close(self) -> None:
-        """Free the camera."""
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
+    def physics(self) -> tuple[Any, Any]:
+        """MuJoCo's model and data."""
+        return self._simulation.model, self._simulation.data
 
 
 def see(record: Mapping[str, Array]) -> Sight:
@@ -128,13 +119,6 @@ def observe(recorded: Mapping[str, Array]) -> tuple[Array, Array]:
     return observation[..., ROBOT], np.concatenate([observation[..., BLOCK], goal], axis=-1)
 
 
-def make(dynamics: Dynamics | None = None, **options: Any) -> TaskEnv:
-    """The environment; it has no options."""
-    refuse_unknown("fetch_pick_place", options, ())
-    dynamics = dynamics or Dynamics()
-    return disturb(FetchEnv(dynamics.mass, dynamics.friction), dynamics)
-
-
 def versions() -> dict[str, str]:
     """Releases of gymnasium-robotics and MuJoCo."""
     return {name: metadata.version(name) for name in ("gymnasium-robotics", "mujoco")}
@@ -151,7 +135,7 @@ def task(name: str) -> Task:
     operators = pool(JOB)
     return Task(
         name=name,
-        make=make,
+        make=maker(name, FetchEnv),
         observe=observe,
         action_low=LOW,
         action_high=HIGH,

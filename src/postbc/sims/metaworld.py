@@ -15,24 +15,12 @@ import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
 from metaworld.policies import ENV_POLICY_MAP
 
-from postbc.sims.bodies import alter, positions_and_velocities
 from postbc.sims.hand import ShakyHand
+from postbc.sims.mujoco_env import MujocoTaskEnv, alter
 from postbc.sims.names import PREFIX
-from postbc.sims.rendering import Camera
 from postbc.sims.stepping import Stepping
 from postbc.sims.style import POOL, Style
-from postbc.sims.task import (
-    Array,
-    Dynamics,
-    Observation,
-    Operator,
-    OperatorFactory,
-    Task,
-    TaskEnv,
-    columns,
-    disturb,
-    refuse_unknown,
-)
+from postbc.sims.task import Array, Observation, Operator, OperatorFactory, Task, columns, maker
 
 STATE: Final = 4  # S: the hand's position and the fingers' opening; the rest, with the goal, is V = 35
 SIZE: Final = 39
@@ -40,10 +28,11 @@ STEADY: Final = 0.4  # factor on imperfection and lag: the policies decide by th
 LOW, HIGH = (-1.0,) * 4, (1.0,) * 4
 
 
-class MetaWorldEnv(TaskEnv):
+class MetaWorldEnv(MujocoTaskEnv):
     """S = 4, V = 35, A = 4; see the module. ``mass`` and ``friction`` are factors on what is not the robot."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 80}
+    camera = "corner2"
 
     def __init__(self, name: str, mass: float = 1.0, friction: float = 1.0) -> None:
         """Build the simulation of task ``name``, without ``metaworld/``."""
@@ -55,7 +44,6 @@ class MetaWorldEnv(TaskEnv):
         self._simulation.seeded_rand_vec = True
         self._simulation.max_path_length = np.iinfo(np.int64).max  # the caller keeps the time limit
         alter(self._simulation.model, "base", mass, friction)
-        self._camera: Camera | None = None
         self._observation: Array = np.zeros(SIZE)
 
     def _start(self, seed: int) -> None:
@@ -78,25 +66,13 @@ class MetaWorldEnv(TaskEnv):
         state, environment = observe(self.record())
         return {"agent_pos": state, "environment_state": environment}
 
-    def simulator_state(self) -> Array:
-        """Time, positions and velocities, float64."""
-        return positions_and_velocities(self._simulation.data)
-
     def idle_action(self) -> Array:
         """No motion, no effort."""
         return np.zeros(4, np.float32)
 
-    def render(self) -> Array:
-        """The table from a corner, (256, 256, 3) uint8. Raises RenderingUnavailableError without OpenGL."""
-        if self._camera is None:
-            self._camera = Camera(self._simulation.model, "corner2")
-        return self._camera.picture(self._simulation.data)
-
-    def close(self) -> None:
-        """Free the camera."""
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
+    def physics(self) -> tuple[Any, Any]:
+        """MuJoCo's model and data."""
+        return self._simulation.model, self._simulation.data
 
 
 class ExpertOperator:
@@ -167,11 +143,6 @@ def task(name: str) -> Task:
     """The task ``metaworld/<name>``."""
     short = name.removeprefix(PREFIX)
 
-    def make(dynamics: Dynamics | None = None, **options: Any) -> TaskEnv:
-        refuse_unknown(name, options, ())
-        dynamics = dynamics or Dynamics()
-        return disturb(MetaWorldEnv(short, dynamics.mass, dynamics.friction), dynamics)
-
     def env_args(options: Mapping[str, Any]) -> dict[str, Any]:
         version = metadata.version("metaworld")
         return {"env_name": f"{short}-v3", "type": 2, "env_version": version, "env_kwargs": dict(options)}
@@ -179,7 +150,7 @@ def task(name: str) -> Task:
     operators: dict[str, OperatorFactory] = {who: partial(_operator, short, style) for who, style in POOL.items()}
     return Task(
         name=name,
-        make=make,
+        make=maker(name, partial(MetaWorldEnv, short)),
         observe=observe,
         action_low=LOW,
         action_high=HIGH,

@@ -11,26 +11,17 @@ import warnings
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, partial
 from importlib import metadata
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from postbc.errors import SimulatorWarning
-from postbc.sims.rendering import Camera, choose_backend
+from postbc.sims.mujoco_env import MujocoTaskEnv
+from postbc.sims.rendering import choose_backend
 from postbc.sims.stepping import Stepping
-from postbc.sims.task import (
-    Array,
-    Dynamics,
-    Observation,
-    OperatorFactory,
-    Task,
-    TaskEnv,
-    columns,
-    disturb,
-    refuse_unknown,
-)
+from postbc.sims.task import Array, Observation, OperatorFactory, Task, columns, maker
 
 STATE_KEYS: Final = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")  # S = 3 + 4 + 2
 RECORDED_KEYS: Final = (*STATE_KEYS, "robot0_joint_pos")
@@ -53,7 +44,6 @@ class Scene:
     readings: int = (
         1  # that it takes until all sensors are up to date: robosuite reads some before what they are made of
     )
-    camera: str = "agentview"
     options: Mapping[str, Any] = field(default_factory=dict)  # of the task, with their defaults
     arguments: Callable[..., dict[str, Any]] = dict  # options → arguments of robosuite.make; checks them
 
@@ -124,7 +114,7 @@ def _refuse(reason: str) -> bool:
     return False
 
 
-class PandaEnv(TaskEnv):
+class PandaEnv(MujocoTaskEnv):
     """S = 9, A = 7, V by scene; see the module. ``mass`` and ``friction`` are factors on what is handled."""
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": FPS}
@@ -132,17 +122,19 @@ class PandaEnv(TaskEnv):
     def __init__(
         self,
         scene: Scene,
-        options: Mapping[str, Any],
         mass: float = 1.0,
         friction: float = 1.0,
         compiled: bool = True,
+        **options: Any,
     ) -> None:
-        """Build the simulation; takes seconds. ``compiled`` False steps with robosuite's own controller."""
+        """Build the simulation with the scene's ``options``; takes seconds.
+
+        ``compiled`` False steps with robosuite's own controller.
+        """
         super().__init__(9, scene.object_dim, LOW, HIGH)
         self.scene = scene
         self._simulation = _simulation(scene, {**scene.options, **options})
         self.compiled = compiled and _copied(self._simulation)
-        self._camera: Camera | None = None
         self._recorded: Mapping[str, Array] = {}
         self._control: Any = None
         self._alter(mass, friction)
@@ -199,26 +191,13 @@ class PandaEnv(TaskEnv):
         state, environment = observe(self.record(), self.scene.suite)
         return {"agent_pos": state, "environment_state": environment}
 
-    def simulator_state(self) -> Array:
-        """MuJoCo's time, positions and velocities, float64."""
-        return np.array(self._simulation.sim.get_state().flatten(), np.float64)
-
     def idle_action(self) -> Array:
         """No motion; the gripper keeps its command."""
         return np.zeros(7, np.float32)
 
-    def render(self) -> Array:
-        """The scene from the front, (256, 256, 3) uint8. Raises RenderingUnavailableError without OpenGL."""
-        sim = self._simulation.sim
-        if self._camera is None:
-            self._camera = Camera(sim.model._model, self.scene.camera)
-        return self._camera.picture(sim.data._data)
-
-    def close(self) -> None:
-        """Free the camera."""
-        if self._camera is not None:
-            self._camera.close()
-            self._camera = None
+    def physics(self) -> tuple[Any, Any]:
+        """MuJoCo's model and data."""
+        return self._simulation.sim.model._model, self._simulation.sim.data._data
 
 
 def observe(recorded: Mapping[str, Array], task: str) -> tuple[Array, Array]:
@@ -239,11 +218,6 @@ def _stepping() -> Stepping:
 def panda_task(name: str, scene: Scene, operators: Mapping[str, OperatorFactory]) -> Task:
     """``scene`` as the task called ``name``."""
 
-    def make(dynamics: Dynamics | None = None, **options: Any) -> TaskEnv:
-        refuse_unknown(name, options, tuple(scene.options))
-        dynamics = dynamics or Dynamics()
-        return disturb(PandaEnv(scene, options, dynamics.mass, dynamics.friction), dynamics)
-
     def env_args(options: Mapping[str, Any]) -> dict[str, Any]:
         """Robomimic's description; the task's options are this project's own."""
         kwargs = {
@@ -262,7 +236,7 @@ def panda_task(name: str, scene: Scene, operators: Mapping[str, OperatorFactory]
 
     return Task(
         name=name,
-        make=make,
+        make=maker(name, partial(PandaEnv, scene), *scene.options),
         observe=lambda recorded: observe(recorded, name),
         action_low=LOW,
         action_high=HIGH,

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from postbc.sims.rendering import SIZE
-from postbc.sims.task import Array, Dynamics, Observation, Task, TaskEnv, columns, disturb, refuse_unknown
+from postbc.sims.task import Array, Observation, Task, TaskEnv, columns, maker
 
 FPS: Final = 10
 LOW, HIGH = (0.0, 0.0), (512.0, 512.0)
@@ -116,13 +116,6 @@ def observe(recorded: Mapping[str, Array]) -> tuple[Array, Array]:
     return state[..., :2], keypoints(state[..., 2:].astype(np.float64)).astype(np.float32)
 
 
-def make(dynamics: Dynamics | None = None, **options: Any) -> TaskEnv:
-    """The environment; it has no options."""
-    refuse_unknown("pusht", options, ())
-    dynamics = dynamics or Dynamics()
-    return disturb(PushTEnv(dynamics.mass, dynamics.friction), dynamics)
-
-
 def versions() -> dict[str, str]:
     """Releases of gym-pusht and of its physics."""
     return {name: metadata.version(name) for name in ("gym-pusht", "pymunk")}
@@ -142,7 +135,7 @@ def task(name: str) -> Task:
     """The task."""
     return Task(
         name=name,
-        make=make,
+        make=maker(name, PushTEnv),
         observe=observe,
         action_low=LOW,
         action_high=HIGH,

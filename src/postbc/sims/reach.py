@@ -10,17 +10,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from postbc.sims.task import (
-    Array,
-    Dynamics,
-    Observation,
-    OperatorFactory,
-    Task,
-    TaskEnv,
-    columns,
-    disturb,
-    refuse_unknown,
-)
+from postbc.sims.task import Array, Observation, OperatorFactory, Task, TaskEnv, columns, maker
 
 SPEED: Final = 0.08  # metres a control step at full command
 RADIUS: Final = 0.08  # metres from the goal that count as reached
@@ -132,13 +122,6 @@ def observe(recorded: Mapping[str, Array]) -> tuple[Array, Array]:
     return columns(recorded, ("position",), "reach"), columns(recorded, ("goal",), "reach")
 
 
-def make(dynamics: Dynamics | None = None, **options: Any) -> TaskEnv:
-    """The environment; it has no options."""
-    refuse_unknown("reach", options, ())
-    dynamics = dynamics or Dynamics()
-    return disturb(ReachEnv(dynamics.mass, dynamics.friction), dynamics)
-
-
 def versions() -> dict[str, str]:
     """The toy's own version: raise it when an episode would look different."""
     return {"postbc-reach": "1"}
@@ -153,7 +136,7 @@ def task(name: str) -> Task:
     """The task."""
     return Task(
         name=name,
-        make=make,
+        make=maker(name, ReachEnv),
         observe=observe,
         action_low=LOW,
         action_high=HIGH,

@@ -234,3 +234,14 @@ def disturb(env: TaskEnv, dynamics: Dynamics) -> TaskEnv:
     Mass and friction are the task's own affair: its constructor applies them.
     """
     return _Disturbed(env, dynamics) if dynamics.latency or dynamics.sensor_noise else env
+
+
+def maker(task: str, build: Callable[..., TaskEnv], *known: str) -> Callable[..., TaskEnv]:
+    """``Task.make`` of an environment ``build(mass=…, friction=…, **options)`` with the ``known`` options."""
+
+    def make(dynamics: Dynamics | None = None, **options: Any) -> TaskEnv:
+        refuse_unknown(task, options, known)
+        dynamics = dynamics or Dynamics()
+        return disturb(build(mass=dynamics.mass, friction=dynamics.friction, **options), dynamics)
+
+    return make
