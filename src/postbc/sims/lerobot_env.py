@@ -22,11 +22,11 @@ def _make(task: str, options: dict[str, Any], max_steps: int) -> gym.Env:
 @EnvConfig.register_subclass("postbc")
 @dataclass
 class PostbcEnvConfig(EnvConfig):
-    """A task by its name in postbc.sims.TASKS, with its options and time limit."""
+    """A task by its name in postbc.sims.TASKS, with its options; rate and time limit are its own where they are 0."""
 
     task: str | None = "lift"
-    fps: int = 20
-    episode_length: int = 120
+    fps: int = 0
+    episode_length: int = 0
     options: dict[str, Any] = field(default_factory=dict)
     features: dict[str, PolicyFeature] = field(default_factory=dict)
     features_map: dict[str, str] = field(
@@ -38,7 +38,9 @@ class PostbcEnvConfig(EnvConfig):
     )
 
     def __post_init__(self) -> None:
-        env = get_task(str(self.task)).make(**self.options)
+        known = get_task(str(self.task))
+        self.fps, self.episode_length = self.fps or known.fps, self.episode_length or known.horizon
+        env = known.make(**self.options)
         shapes = {
             "action": (FeatureType.ACTION, env.action_space.shape),
             "agent_pos": (FeatureType.STATE, (env.state_dim,)),
