@@ -2,7 +2,7 @@
 
 import argparse
 import time
-from itertools import islice
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -16,8 +16,9 @@ from postbc.progress import track
 from postbc.sims import get_task
 from postbc.sims.collect import Recipe, collect, default_task
 from postbc.sims.recording import Episode
-from postbc.sims.variety import Variety, variety
+from postbc.sims.variety import variety
 
+FRAMES = 200  # states at which operators are asked
 TASKS = (
     "lift",
     "lift_wide",
@@ -46,10 +47,10 @@ def attempts(recipe: Recipe, n: int) -> list[Episode]:
     return played
 
 
-def of(name: str, episodes: list[Episode], n: int) -> Variety | None:
-    """Variety of the first ``n`` successes, None where there are fewer than three."""
-    kept = list(islice((episode for episode in episodes if episode.success), n))
-    return variety(get_task(name), kept) if len(kept) >= 3 else None
+def seen(episodes: list[Episode], n: int) -> list[Mapping[str, np.ndarray]]:
+    """``n`` frames, drawn from all of ``episodes``."""
+    frames = [frame for episode in episodes for frame in episode.obs]
+    return [frames[i] for i in np.random.default_rng(0).choice(len(frames), min(n, len(frames)), replace=False)]
 
 
 def row(name: str, n: int) -> dict[str, Any]:
@@ -59,8 +60,8 @@ def row(name: str, n: int) -> dict[str, Any]:
     alone = {who: attempts(Recipe.of(config, [who]), n) for who in people}
     mixed = [alone[people[k % len(people)]][k // len(people)] for k in range(n * len(people))]
     lengths = [len(episode) for episode in mixed if episode.success]
-    singles = [v for who in people if (v := of(name, alone[who], n)) is not None]
-    pool = of(name, mixed, n)
+    task, records = get_task(name), seen(mixed, FRAMES)
+    pool, singles = variety(task, people, records), [variety(task, [who], records) for who in people]
     with TemporaryDirectory() as folder:
         begun = time.perf_counter()
         collect(Recipe.of(config), Path(folder) / "demos.hdf5", 100, workers=2)
@@ -68,7 +69,7 @@ def row(name: str, n: int) -> dict[str, Any]:
     return {
         "success": {who: float(np.mean([episode.success for episode in alone[who]])) for who in people},
         "steps": {"mean": float(np.mean(lengths)), "min": min(lengths), "max": max(lengths)},
-        "pool": vars(pool) if pool else None,
+        "pool": vars(pool),
         "alone": {
             "spread": float(np.mean([v.spread for v in singles])),
             "modes": float(np.mean([v.modes for v in singles])),
@@ -88,7 +89,7 @@ def main() -> None:
     table = Table(*columns, header_style="bold")
     for name, r in rows.items():
         worst = min(r["success"], key=r["success"].get)
-        pool = r["pool"] or {"spread": float("nan"), "modes": float("nan")}
+        pool = r["pool"]
         table.add_row(
             name,
             f"{np.mean(list(r['success'].values())):.0%}",
