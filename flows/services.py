@@ -50,10 +50,7 @@ def services(mlflow_port: int, prefect_port: int, cron: str) -> tuple[Service, .
             "deployments",
             (sys.executable, "-m", "flows.deployments", "--cron", cron),
             tuple(f"{prefect}/api/deployments/name/pipeline/{name}" for name in ("pipeline", "finetune-robot")),
-            {
-                **home,
-                "PREFECT_API_URL": f"{prefect}/api",
-            },  # models go where `dvc repro` puts them: MLflow here serves that
+            {**home, "PREFECT_API_URL": f"{prefect}/api"},  # no MLflow address: models go where `dvc repro` puts them
         ),
     )
 

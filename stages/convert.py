@@ -1,7 +1,6 @@
 """Stage convert: the demonstration store into a LeRobotDataset v3."""
 
 import argparse
-import json
 from collections.abc import Iterator
 
 import numpy as np
@@ -22,7 +21,7 @@ def pairs(config: TaskConfig) -> Iterator[tuple[Episode, tuple[np.ndarray, np.nd
     for episode in read_store(paths.DEMOS):
         recorded = str(episode.facts.get("env_args", "{}"))
         if recorded not in seen and not config.other_simulator:
-            refuse_other_simulator(task, config.options, json.loads(recorded), str(episode.facts["name"]))
+            refuse_other_simulator(task, config.options, recorded, str(episode.facts["name"]))
             seen.add(recorded)
         yield episode, task.observe(episode.obs)
 

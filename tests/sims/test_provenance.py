@@ -1,26 +1,26 @@
 """Demonstrations of another simulator are refused, by name of what differs."""
 
 import copy
+import json
 
 import pytest
 
-from postbc.errors import MismatchError
+from postbc.errors import DataError, MismatchError
 from postbc.sims import get_task
 from postbc.sims.provenance import differences, refuse_other_simulator
 
 
 @pytest.fixture(scope="module")
 def recorded() -> dict:
-    task = get_task("lift")
-    return {**task.env_args({"placement": 0.1}), "versions": task.versions()}
+    return get_task("lift").describe({"placement": 0.1})
 
 
 def test_what_this_simulator_recorded_is_taken_wherever_the_object_started(recorded: dict):
-    refuse_other_simulator(get_task("lift"), {"placement": 0.05}, recorded, "demo_0")
+    refuse_other_simulator(get_task("lift"), {"placement": 0.05}, json.dumps(recorded), "demo_0")
 
 
 def test_what_nobody_wrote_down_does_not_differ():
-    refuse_other_simulator(get_task("lift"), {}, {}, "demo_0")
+    refuse_other_simulator(get_task("lift"), {}, "{}", "demo_0")
 
 
 @pytest.mark.parametrize(
@@ -40,5 +40,11 @@ def test_another_one_is_named(recorded: dict, change, message: str):
     other = copy.deepcopy(recorded)
     change(other)
     with pytest.raises(MismatchError, match=f"demo_7 was recorded with another simulator.*{message}"):
-        refuse_other_simulator(get_task("lift"), {}, other, "demo_7")
+        refuse_other_simulator(get_task("lift"), {}, json.dumps(other), "demo_7")
     assert len(differences(other, recorded)) == 1
+
+
+@pytest.mark.parametrize("recorded", ["{", "[1]", "null", ""])
+def test_a_description_that_is_none_is_named(recorded: str):
+    with pytest.raises(DataError, match="demo_3: env_args is"):
+        refuse_other_simulator(get_task("lift"), {}, recorded, "demo_3")

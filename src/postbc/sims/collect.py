@@ -163,7 +163,7 @@ def collect(recipe: Recipe, out: Path, episodes: int, workers: int = 1) -> Tally
             f"{tally.attempts.total()} attempts gave {len(kept)} of {episodes} demonstrations; lower scale, "
             "raise max_steps or choose other operators."
         )
-    write_hdf5(out, kept, {**description.env_args(task.options), "versions": description.versions()})
+    write_hdf5(out, kept, description.describe(task.options))
     return tally
 
 

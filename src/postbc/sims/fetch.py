@@ -6,7 +6,6 @@ Actions (A = 4) in [-1, 1]: change of the tool's position (1 is 5 cm), then the 
 import warnings
 from collections.abc import Mapping
 from contextlib import redirect_stderr
-from importlib import metadata
 from io import StringIO
 from typing import Any, ClassVar, Final
 
@@ -17,24 +16,14 @@ from postbc.sims.mujoco_env import MujocoTaskEnv, alter
 from postbc.sims.plan import CLOSE, Aim, Frame, Job, Sight
 from postbc.sims.stepping import Stepping
 from postbc.sims.style import Style
-from postbc.sims.task import Array, Observation, Task, columns, maker
+from postbc.sims.task import Array, Observation, Task, columns, maker, releases
 
 with warnings.catch_warnings(), redirect_stderr(StringIO()):  # notices about other environments of the package
     warnings.simplefilter("ignore")
     from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv
 
-ROBOT: Final = (
-    0,
-    1,
-    2,
-    9,
-    10,
-    20,
-    21,
-    22,
-    23,
-    24,
-)  # S = 10 of the 25 observed numbers: tool, fingers, their velocities
+# S = 10 of the 25 observed numbers: tool, fingers, their velocities
+ROBOT: Final = (*range(3), 9, 10, *range(20, 25))  # S = 10 of 25 observed numbers: tool, fingers, their velocities
 BLOCK: Final = tuple(i for i in range(25) if i not in ROBOT)  # with the goal V = 18
 LOW, HIGH = (-1.0,) * 4, (1.0,) * 4
 
@@ -119,17 +108,6 @@ def observe(recorded: Mapping[str, Array]) -> tuple[Array, Array]:
     return observation[..., ROBOT], np.concatenate([observation[..., BLOCK], goal], axis=-1)
 
 
-def versions() -> dict[str, str]:
-    """Releases of gymnasium-robotics and MuJoCo."""
-    return {name: metadata.version(name) for name in ("gymnasium-robotics", "mujoco")}
-
-
-def env_args(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Robomimic's description of the environment."""
-    version = metadata.version("gymnasium-robotics")
-    return {"env_name": "FetchPickAndPlace-v4", "type": 2, "env_version": version, "env_kwargs": dict(options)}
-
-
 def task(name: str) -> Task:
     """The task."""
     operators = pool(JOB)
@@ -142,8 +120,8 @@ def task(name: str) -> Task:
         fps=25,
         horizon=100,
         success="the block is within 5 cm of the goal",
-        versions=versions,
-        env_args=env_args,
+        env_name="FetchPickAndPlace-v4",
+        versions=releases("gymnasium-robotics", "mujoco"),
         operators=lambda: operators,
         stepping=lambda: Stepping.PROCESSES,
     )

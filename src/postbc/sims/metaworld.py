@@ -8,7 +8,6 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
-from importlib import metadata
 from typing import Any, ClassVar, Final
 
 import numpy as np
@@ -20,7 +19,7 @@ from postbc.sims.mujoco_env import MujocoTaskEnv, alter
 from postbc.sims.names import PREFIX
 from postbc.sims.stepping import Stepping
 from postbc.sims.style import POOL, Style
-from postbc.sims.task import Array, Observation, Operator, OperatorFactory, Task, columns, maker
+from postbc.sims.task import Array, Observation, Operator, OperatorFactory, Task, columns, maker, releases
 
 STATE: Final = 4  # S: the hand's position and the fingers' opening; the rest, with the goal, is V = 35
 SIZE: Final = 39
@@ -130,11 +129,6 @@ def observe(recorded: Mapping[str, Array]) -> tuple[Array, Array]:
     return observation[..., :STATE], observation[..., STATE:]
 
 
-def versions() -> dict[str, str]:
-    """Releases of MetaWorld and MuJoCo."""
-    return {name: metadata.version(name) for name in ("metaworld", "mujoco")}
-
-
 def _operator(name: str, style: Style, generator: np.random.Generator, scale: float) -> Operator:
     return ExpertOperator(name, style, generator, scale)
 
@@ -142,10 +136,6 @@ def _operator(name: str, style: Style, generator: np.random.Generator, scale: fl
 def task(name: str) -> Task:
     """The task ``metaworld/<name>``."""
     short = name.removeprefix(PREFIX)
-
-    def env_args(options: Mapping[str, Any]) -> dict[str, Any]:
-        version = metadata.version("metaworld")
-        return {"env_name": f"{short}-v3", "type": 2, "env_version": version, "env_kwargs": dict(options)}
 
     operators: dict[str, OperatorFactory] = {who: partial(_operator, short, style) for who, style in POOL.items()}
     return Task(
@@ -157,8 +147,8 @@ def task(name: str) -> Task:
         fps=80,
         horizon=500,
         success="MetaWorld's own, by task",
-        versions=versions,
-        env_args=env_args,
+        env_name=f"{short}-v3",
+        versions=releases("metaworld", "mujoco"),
         operators=lambda: operators,
         stepping=lambda: Stepping.PROCESSES,
     )

@@ -21,7 +21,7 @@ from postbc.errors import SimulatorWarning
 from postbc.sims.mujoco_env import MujocoTaskEnv
 from postbc.sims.rendering import choose_backend
 from postbc.sims.stepping import Stepping
-from postbc.sims.task import Array, Observation, OperatorFactory, Task, columns, maker
+from postbc.sims.task import Array, Observation, OperatorFactory, Task, columns, maker, releases
 
 STATE_KEYS: Final = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")  # S = 3 + 4 + 2
 RECORDED_KEYS: Final = (*STATE_KEYS, "robot0_joint_pos")
@@ -41,9 +41,7 @@ class Scene:
     object_dim: int  # V
     horizon: int
     success: str
-    readings: int = (
-        1  # that it takes until all sensors are up to date: robosuite reads some before what they are made of
-    )
+    readings: int = 1  # until all sensors are up to date: robosuite reads some before what they are made of
     options: Mapping[str, Any] = field(default_factory=dict)  # of the task, with their defaults
     arguments: Callable[..., dict[str, Any]] = dict  # options → arguments of robosuite.make; checks them
 
@@ -136,7 +134,6 @@ class PandaEnv(MujocoTaskEnv):
         self._simulation = _simulation(scene, {**scene.options, **options})
         self.compiled = compiled and _copied(self._simulation)
         self._recorded: Mapping[str, Array] = {}
-        self._control: Any = None
         self._alter(mass, friction)
 
     def _alter(self, mass: float, friction: float) -> None:
@@ -172,10 +169,7 @@ class PandaEnv(MujocoTaskEnv):
     def _advance(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step of 50 ms; success, as robosuite defines it, ends the episode."""
         command = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
-        if self._control is not None:
-            self._control.step(command)
-        else:
-            self._simulation.step(command)
+        (self._control if self.compiled else self._simulation).step(command)
         self._see()
         success = bool(self._simulation._check_success())
         return self.observe(), float(success), success, False, {"is_success": success}
@@ -205,11 +199,6 @@ def observe(recorded: Mapping[str, Array], task: str) -> tuple[Array, Array]:
     return columns(recorded, STATE_KEYS, task), columns(recorded, ("object",), task)
 
 
-def versions() -> dict[str, str]:
-    """Releases of robosuite and MuJoCo."""
-    return {name: metadata.version(name) for name in ("robosuite", "mujoco")}
-
-
 def _stepping() -> Stepping:
     """A compiled step holds no GIL; robosuite's own holds it nearly always."""
     return Stepping.THREADS if metadata.version("robosuite") == ROBOSUITE else Stepping.PROCESSES
@@ -218,9 +207,9 @@ def _stepping() -> Stepping:
 def panda_task(name: str, scene: Scene, operators: Mapping[str, OperatorFactory]) -> Task:
     """``scene`` as the task called ``name``."""
 
-    def env_args(options: Mapping[str, Any]) -> dict[str, Any]:
-        """Robomimic's description; the task's options are this project's own."""
-        kwargs = {
+    def env_kwargs(options: Mapping[str, Any]) -> dict[str, Any]:
+        """As robomimic records them; the task's options are this project's own."""
+        return {
             "robots": ["Panda"],
             "controller_configs": _controller(import_robosuite()),
             "control_freq": FPS,
@@ -232,7 +221,6 @@ def panda_task(name: str, scene: Scene, operators: Mapping[str, OperatorFactory]
             **scene.options,
             **options,
         }
-        return {"env_name": scene.suite, "type": 1, "env_version": metadata.version("robosuite"), "env_kwargs": kwargs}
 
     return Task(
         name=name,
@@ -243,8 +231,10 @@ def panda_task(name: str, scene: Scene, operators: Mapping[str, OperatorFactory]
         fps=FPS,
         horizon=scene.horizon,
         success=scene.success,
-        versions=versions,
-        env_args=env_args,
+        env_name=scene.suite,
+        versions=releases("robosuite", "mujoco"),
+        env_type=1,
+        env_kwargs=env_kwargs,
         operators=lambda: operators,
         stepping=_stepping,
     )

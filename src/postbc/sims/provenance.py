@@ -1,9 +1,10 @@
 """Whether demonstrations were recorded with the simulator that a task steps now."""
 
+import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from postbc.errors import MismatchError
+from postbc.errors import DataError, MismatchError
 from postbc.sims.task import Task
 
 COMPARED: Final = (
@@ -31,9 +32,18 @@ def differences(recorded: Mapping[str, Any], expected: Mapping[str, Any]) -> lis
     return [f"{key} was {then[key]!r}, is {now[key]!r}" for key in sorted(compared) if then[key] != now[key]]
 
 
-def refuse_other_simulator(task: Task, options: Mapping[str, Any], recorded: Mapping[str, Any], name: str) -> None:
-    """Raise MismatchError that names how ``recorded``, robomimic's env_args of the demonstration ``name``, differs."""
-    found = differences(recorded, {**task.env_args(options), "versions": task.versions()})
+def refuse_other_simulator(task: Task, options: Mapping[str, Any], recorded: str, name: str) -> None:
+    """Compare ``recorded``, robomimic's env_args of the demonstration ``name`` as JSON, with what ``task`` is now.
+
+    Raises MismatchError that names what differs, DataError where ``recorded`` is no description.
+    """
+    try:
+        description = json.loads(recorded)
+    except ValueError as error:
+        raise DataError(f"{name}: env_args is not JSON ({error}).") from error
+    if not isinstance(description, Mapping):
+        raise DataError(f"{name}: env_args is {recorded[:40]}, expected a description of the simulator by key.")
+    found = differences(description, task.describe(options))
     if found:
         raise MismatchError(
             f"{name} was recorded with another simulator than {task.name} steps now: {'; '.join(found)}. "

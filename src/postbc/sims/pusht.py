@@ -8,13 +8,12 @@ x y, block x y and angle; the keypoints are computed from it exactly as gym-push
 import os
 import warnings
 from collections.abc import Mapping
-from importlib import metadata
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
 from postbc.sims.rendering import SIZE
-from postbc.sims.task import Array, Observation, Task, TaskEnv, columns, maker
+from postbc.sims.task import Array, Observation, Task, TaskEnv, columns, maker, releases
 
 FPS: Final = 10
 LOW, HIGH = (0.0, 0.0), (512.0, 512.0)
@@ -116,21 +115,6 @@ def observe(recorded: Mapping[str, Array]) -> tuple[Array, Array]:
     return state[..., :2], keypoints(state[..., 2:].astype(np.float64)).astype(np.float32)
 
 
-def versions() -> dict[str, str]:
-    """Releases of gym-pusht and of its physics."""
-    return {name: metadata.version(name) for name in ("gym-pusht", "pymunk")}
-
-
-def env_args(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Robomimic's description of the environment."""
-    return {
-        "env_name": "gym_pusht/PushT-v0",
-        "type": 2,
-        "env_version": metadata.version("gym-pusht"),
-        "env_kwargs": dict(options),
-    }
-
-
 def task(name: str) -> Task:
     """The task."""
     return Task(
@@ -142,6 +126,6 @@ def task(name: str) -> Task:
         fps=FPS,
         horizon=300,
         success="the block covers 95 % of its place",
-        versions=versions,
-        env_args=env_args,
+        env_name="gym_pusht/PushT-v0",
+        versions=releases("gym-pusht", "pymunk"),
     )

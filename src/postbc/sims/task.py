@@ -7,6 +7,7 @@ steps.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from importlib import metadata
 from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
@@ -154,10 +155,25 @@ class Task:
     fps: int  # control steps a second
     horizon: int  # control steps that are enough
     success: str  # in words
-    versions: Callable[[], dict[str, str]]  # of the packages that decide what an episode looks like
-    env_args: Callable[[Mapping[str, Any]], dict[str, Any]] = dict  # options → robomimic's description of the env
+    env_name: str  # the simulator's
+    versions: Callable[
+        [], dict[str, str]
+    ]  # of the packages that decide what an episode looks like, the simulator first
+    env_type: int = 2  # robomimic's: 1 robosuite, 2 Gymnasium
+    env_kwargs: Callable[[Mapping[str, Any]], dict[str, Any]] = dict  # options → what the simulator is made with
     operators: Callable[[], Mapping[str, OperatorFactory]] = field(default=_no_operators)
     stepping: Callable[[], Stepping] = field(default=_serial)  # best for several side by side, as measured
+
+    def describe(self, options: Mapping[str, Any]) -> dict[str, Any]:
+        """Robomimic's ``env_args`` of the task with ``options``, and ``versions`` beside them; JSON-able."""
+        versions, kwargs = self.versions(), self.env_kwargs(options)
+        simulator = {"env_name": self.env_name, "type": self.env_type, "env_version": next(iter(versions.values()))}
+        return {**simulator, "env_kwargs": kwargs, "versions": versions}
+
+
+def releases(*packages: str) -> Callable[[], dict[str, str]]:
+    """``Task.versions`` of installed packages."""
+    return lambda: {package: metadata.version(package) for package in packages}
 
 
 def columns(recorded: Mapping[str, Array], keys: Sequence[str], task: str) -> Array:
