@@ -14,9 +14,9 @@ from rich.table import Table
 from benchmarks.record import write
 from postbc.progress import track
 from postbc.sims import get_task
-from postbc.sims.collect import Recipe, collect, default_task
-from postbc.sims.recording import Episode
-from postbc.sims.variety import variety
+from postbc.sims.demonstrators.collect import Recipe, collect, default_task
+from postbc.sims.demonstrators.recording import Episode
+from postbc.sims.demonstrators.variety import variety
 
 FRAMES = 200  # states at which operators are asked
 TASKS = (

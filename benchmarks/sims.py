@@ -12,10 +12,11 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.record import write
-from postbc.sims import can, get_task, lift, square
-from postbc.sims.panda import PandaEnv, Scene
+from postbc.sims import get_task
 from postbc.sims.speed import steps_per_second
 from postbc.sims.stepping import Stepping
+from postbc.sims.tasks import can, lift, square
+from postbc.sims.tasks.panda import PandaEnv, Scene
 from postbc.sims.vector import ChunkEnvs
 
 SCENES = {"lift": lift.SCENE, "can": can.SCENE, "square": square.SCENE}

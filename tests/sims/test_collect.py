@@ -10,8 +10,8 @@ import pytest
 from postbc.config import TaskConfig
 from postbc.errors import ConfigError, DataError
 from postbc.sims import get_task
-from postbc.sims.collect import Recipe, collect
-from postbc.sims.recording import Episode
+from postbc.sims.demonstrators.collect import Recipe, collect
+from postbc.sims.demonstrators.recording import Episode
 from postbc.sims.task import TaskEnv
 
 REACH = TaskConfig(name="reach", env="reach", fps=10, max_steps=80)

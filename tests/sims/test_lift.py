@@ -7,10 +7,10 @@ import pytest
 
 from postbc.errors import ConfigError
 from postbc.sims import Dynamics, get_task
-from postbc.sims.lift import SCENE
-from postbc.sims.panda import PandaEnv
-from postbc.sims.recording import Episode, play
+from postbc.sims.demonstrators.recording import Episode, play
 from postbc.sims.rendering import RenderingUnavailableError
+from postbc.sims.tasks.lift import SCENE
+from postbc.sims.tasks.panda import PandaEnv
 
 MAX_STEPS = 120
 OPERATORS = get_task("lift").operators()

@@ -6,8 +6,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from postbc.errors import SimulatorWarning
-from postbc.sims import can, lift, panda, square
-from postbc.sims.panda import PandaEnv
+from postbc.sims.tasks import can, lift, panda, square
+from postbc.sims.tasks.panda import PandaEnv
 
 STEPS = 60
 CLOSE = 1e-8  # metres and radians

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from postbc.sims import Dynamics, get_task
-from postbc.sims.pusht import PushTEnv, keypoints
+from postbc.sims.tasks.pusht import PushTEnv, keypoints
 
 POSES = st.tuples(st.floats(120, 390), st.floats(120, 390), st.floats(0, 6.28))
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from postbc.sims import get_task
-from postbc.sims.recording import Episode, play
-from postbc.sims.variety import variety
+from postbc.sims.demonstrators.recording import Episode, play
+from postbc.sims.demonstrators.variety import variety
 
 TASK = get_task("reach")
 

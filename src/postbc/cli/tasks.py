@@ -84,8 +84,8 @@ def collect(  # noqa: PLR0913 - a command's options
     Afterwards: `dvc add data`, then `dvc repro`.
     """
     from postbc.config import load_config, load_preset
-    from postbc.sims.collect import Recipe, default_task
-    from postbc.sims.collect import collect as run
+    from postbc.sims.demonstrators.collect import Recipe, default_task
+    from postbc.sims.demonstrators.collect import collect as run
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     wanted = load_config().task if task is None else load_preset(task) or default_task(task)

@@ -6,8 +6,8 @@ from functools import cache
 from importlib import import_module
 
 from postbc.errors import ConfigError
-from postbc.sims.names import METAWORLD, PREFIX
 from postbc.sims.task import Dynamics, Task, TaskEnv
+from postbc.sims.tasks.names import METAWORLD, PREFIX
 
 __all__ = ["TASKS", "Dynamics", "Task", "TaskEnv", "get_task"]
 
@@ -17,7 +17,7 @@ EXTRAS = {"metaworld": "metaworld", "gymnasium_robotics": "fetch"}  # package â†
 @cache
 def _load(module: str, name: str) -> Task:
     try:
-        loaded = import_module(f"postbc.sims.{module}")
+        loaded = import_module(f"postbc.sims.tasks.{module}")
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise

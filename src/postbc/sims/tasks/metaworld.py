@@ -14,12 +14,12 @@ import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
 from metaworld.policies import ENV_POLICY_MAP
 
-from postbc.sims.hand import ShakyHand
-from postbc.sims.mujoco_env import MujocoTaskEnv, alter
-from postbc.sims.names import PREFIX
+from postbc.sims.demonstrators.hand import ShakyHand
+from postbc.sims.demonstrators.style import POOL, Style
 from postbc.sims.stepping import Stepping
-from postbc.sims.style import POOL, Style
 from postbc.sims.task import Array, Observation, Operator, OperatorFactory, Task, columns, maker, releases
+from postbc.sims.tasks.mujoco_env import MujocoTaskEnv, alter
+from postbc.sims.tasks.names import PREFIX
 
 STATE: Final = 4  # S: the hand's position and the fingers' opening; the rest, with the goal, is V = 35
 SIZE: Final = 39

@@ -5,10 +5,10 @@ from typing import Final
 
 import numpy as np
 
-from postbc.sims.hand import pool
-from postbc.sims.panda import Scene, panda_task
-from postbc.sims.plan import Job, Placing, Sight, carrying, heading, rotation, wrapped
+from postbc.sims.demonstrators.hand import pool
+from postbc.sims.demonstrators.plan import Job, Placing, Sight, carrying, heading, rotation, wrapped
 from postbc.sims.task import Task
+from postbc.sims.tasks.panda import Scene, panda_task
 
 PEG: Final = (0.23, 0.10, 0.82)  # metres: its place, and the table's height
 BASE: Final = np.array([-0.56, 0.0])  # metres: the arm's

@@ -4,10 +4,10 @@ from dataclasses import replace
 from typing import Any, Final
 
 from postbc.errors import ConfigError
-from postbc.sims.hand import pool
-from postbc.sims.panda import Scene, import_robosuite, panda_task
-from postbc.sims.plan import Job
+from postbc.sims.demonstrators.hand import pool
+from postbc.sims.demonstrators.plan import Job
 from postbc.sims.task import Task
+from postbc.sims.tasks.panda import Scene, import_robosuite, panda_task
 
 PLACEMENT: Final = 0.03  # metres, robosuite's own
 WIDE: Final = 0.15  # metres: cloning a few demonstrations often fails

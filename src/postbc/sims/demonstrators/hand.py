@@ -1,10 +1,11 @@
 """Scripted operators of an arm with two fingers, who differ as people do.
 
-Each follows a plan (:mod:`postbc.sims.plan`). A command is ``clip((target - tool) / 0.05 m, ±pace)`` for the position
-and ``clip((z_tool × (0, 0, -1) + yaw error · e_z) / 0.5 rad, ±0.6)`` for the rotation: the cross product levels the
-tool, the yaw error of the axis along which the fingers open is wrapped to the object's symmetry. The hand lags behind
-what is wanted, drifts (an Ornstein-Uhlenbeck error) and trembles (white noise). Slips are put into the plan beforehand;
-a grasp that did not take, or an object that was lost on the way, is seen by the fingers closing fully: all begins again.
+Each follows a plan (:mod:`postbc.sims.demonstrators.plan`). A command is ``clip((target - tool) / 0.05 m, ±pace)`` for
+the position and ``clip((z_tool × (0, 0, -1) + yaw error · e_z) / 0.5 rad, ±0.6)`` for the rotation: the cross product
+levels the tool, the yaw error of the axis along which the fingers open is wrapped to the object's symmetry. The hand lags
+behind what is wanted, drifts (an Ornstein-Uhlenbeck error) and trembles (white noise). Slips are put into the plan
+beforehand; a grasp that did not take, or an object that was lost on the way, is seen by the fingers closing fully: all
+begins again.
 """
 
 from collections.abc import Mapping
@@ -13,8 +14,8 @@ from typing import Final
 
 import numpy as np
 
-from postbc.sims.plan import Aim, Frame, Job, Sight, first_attempt, going_down, heading, rotation, wrapped
-from postbc.sims.style import POOL, Style
+from postbc.sims.demonstrators.plan import Aim, Frame, Job, Sight, first_attempt, going_down, heading, rotation, wrapped
+from postbc.sims.demonstrators.style import POOL, Style
 from postbc.sims.task import Array, OperatorFactory
 
 METRES_A_COMMAND: Final = 0.05  # of the position part of an action of 1

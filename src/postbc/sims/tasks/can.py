@@ -3,10 +3,10 @@
 from functools import partial
 from typing import Final
 
-from postbc.sims.hand import pool
-from postbc.sims.panda import Scene, panda_task
-from postbc.sims.plan import Job, Placing, carrying
+from postbc.sims.demonstrators.hand import pool
+from postbc.sims.demonstrators.plan import Job, Placing, carrying
 from postbc.sims.task import Task
+from postbc.sims.tasks.panda import Scene, panda_task
 
 JOB: Final = Job(
     face=None,

@@ -8,7 +8,7 @@ from typing import Final
 
 import numpy as np
 
-from postbc.sims.style import Style
+from postbc.sims.demonstrators.style import Style
 from postbc.sims.task import Array
 
 GRASP: Final = -0.005  # metres, tool height over the place of grasp when the fingers close

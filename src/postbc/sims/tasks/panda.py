@@ -2,7 +2,7 @@
 
 Actions (A = 7) in [-1, 1]: change of the tool's position (1 is 5 cm) and rotation vector (1 is 0.5 rad) in the base
 frame, then the gripper (-1 opens, +1 closes). The state is assembled by key, since robosuite releases order it
-differently. A control step is compiled (:mod:`postbc.sims.osc`) where the installed robosuite is the one that it copies.
+differently. A control step is compiled (:mod:`postbc.sims.tasks.osc`) where the installed robosuite is the one that it copies.
 """
 
 import logging
@@ -18,15 +18,15 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from postbc.errors import SimulatorWarning
-from postbc.sims.mujoco_env import MujocoTaskEnv
 from postbc.sims.rendering import choose_backend
 from postbc.sims.stepping import Stepping
 from postbc.sims.task import Array, Observation, OperatorFactory, Task, columns, maker, releases
+from postbc.sims.tasks.mujoco_env import MujocoTaskEnv
 
 STATE_KEYS: Final = ("robot0_eef_pos", "robot0_eef_quat", "robot0_gripper_qpos")  # S = 3 + 4 + 2
 RECORDED_KEYS: Final = (*STATE_KEYS, "robot0_joint_pos")
 SUPPORTS: Final = ("table", "bin1", "bin2", "peg1")  # bodies that hold up what is handled
-ROBOSUITE: Final = "1.5.1"  # the release whose controller postbc.sims.osc copies
+ROBOSUITE: Final = "1.5.1"  # the release whose controller postbc.sims.tasks.osc copies
 FPS: Final = 20
 LOW, HIGH = (-1.0,) * 7, (1.0,) * 7
 
@@ -96,11 +96,11 @@ def _simulation(scene: Scene, options: Mapping[str, Any]) -> Any:
 
 
 def _copied(simulation: Any) -> bool:
-    """Whether :mod:`postbc.sims.osc` may step this simulation; warns once where it may not."""
+    """Whether :mod:`postbc.sims.tasks.osc` may step this simulation; warns once where it may not."""
     version = metadata.version("robosuite")
     if version != ROBOSUITE:
         return _refuse(f"robosuite {version} is installed, the compiled controller is that of {ROBOSUITE}")
-    from postbc.sims.osc import difference
+    from postbc.sims.tasks.osc import difference
 
     other = difference(simulation)
     return not other or _refuse(f"the controller has {other}")
@@ -155,7 +155,7 @@ class PandaEnv(MujocoTaskEnv):
         with _global_seed(seed):
             self._simulation.reset()
         if self.compiled:
-            from postbc.sims.osc import CompiledControl
+            from postbc.sims.tasks.osc import CompiledControl
 
             self._control = CompiledControl(self._simulation)
         self._see()

@@ -22,7 +22,7 @@ from postbc.config import TaskConfig
 from postbc.errors import ConfigError, DataError
 from postbc.progress import Track
 from postbc.sims import get_task
-from postbc.sims.recording import Episode, play, read_part, write_hdf5, write_part
+from postbc.sims.demonstrators.recording import Episode, play, read_part, write_hdf5, write_part
 from postbc.sims.starts import DEMONSTRATIONS, nth_seed
 from postbc.sims.task import OperatorFactory, Task, TaskEnv
 from postbc.storage.checkpoint import identity

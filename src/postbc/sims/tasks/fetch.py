@@ -11,12 +11,12 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
-from postbc.sims.hand import pool
-from postbc.sims.mujoco_env import MujocoTaskEnv, alter
-from postbc.sims.plan import CLOSE, Aim, Frame, Job, Sight
+from postbc.sims.demonstrators.hand import pool
+from postbc.sims.demonstrators.plan import CLOSE, Aim, Frame, Job, Sight
+from postbc.sims.demonstrators.style import Style
 from postbc.sims.stepping import Stepping
-from postbc.sims.style import Style
 from postbc.sims.task import Array, Observation, Task, columns, maker, releases
+from postbc.sims.tasks.mujoco_env import MujocoTaskEnv, alter
 
 with warnings.catch_warnings(), redirect_stderr(StringIO()):  # notices about other environments of the package
     warnings.simplefilter("ignore")

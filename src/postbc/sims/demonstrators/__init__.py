@@ -1,0 +1,1 @@
+"""Scripted people: their habits, their plans, their hands, and what they record."""
