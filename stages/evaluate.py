@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from postbc.config import Config
 from postbc.evaluation.lives import Candidate, evaluate_all
@@ -16,7 +17,7 @@ from postbc.progress import track
 from postbc.robots.environment import robot_env
 from postbc.sims import get_task
 from postbc.sims.rendering import RenderingUnavailableError, choose_backend
-from postbc.sims.starts import EVALUATION, seeds
+from postbc.sims.starts import EVALUATION, VERSION, seeds
 from postbc.sims.vector import ChunkEnvs
 from postbc.storage.atomic import atomic_folder, write_json
 from stages import paths
@@ -49,6 +50,11 @@ def environments(config: Config) -> tuple[ChunkEnvs, ChunkEnvs | None]:
     return sim, ChunkEnvs(partial(robot_env, robot, task), task.chunk, task.max_steps, known.stepping())
 
 
+def simulator(config: Config) -> dict[str, Any]:
+    """What numbers must share to be compared: simulator, its versions, the list of starts."""
+    return {**get_task(config.task.env).describe(config.task.options)["versions"], "starts": VERSION}
+
+
 def write_videos(config: Config, seed: int, target: Path) -> None:
     """Film the episode of ``seed`` for every life; says why not where nothing can be rendered."""
     limit = min(config.evaluate.video_steps, config.task.max_steps)
@@ -79,7 +85,7 @@ def main(config: Config, _: argparse.Namespace) -> None:
         )
         assert sim is not None  # noqa: S101 - narrows the type
         table = evaluate_all(candidates(config), sim, robot, starts)
-    write_json(paths.METRICS / "evaluation.json", table)
+    write_json(paths.METRICS / "evaluation.json", {**table, "simulator": simulator(config)})
     write_videos(config, starts[0], paths.VIDEOS)
 
 

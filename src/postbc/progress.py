@@ -3,7 +3,9 @@
 import logging
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -53,3 +55,23 @@ def track[T](items: Iterable[T], label: str, total: int) -> Iterator[T]:
         for item in items:
             yield item
             bar.advance()
+
+
+class Stopwatch:
+    """Seconds spent on each kind of work, to say where a long run's time goes."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+
+    @contextmanager
+    def __call__(self, kind: str) -> Iterator[None]:
+        """Count the time inside as ``kind``."""
+        started = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[kind] += time.perf_counter() - started
+
+    def __str__(self) -> str:
+        total = max(sum(self.seconds.values()), 1e-9)
+        return ", ".join(f"{kind} {100 * spent / total:.0f} %" for kind, spent in self.seconds.most_common())

@@ -1,6 +1,7 @@
 """``postbc tasks`` and ``postbc collect`` as a user types them."""
 
 import json
+from pathlib import Path
 
 import av
 import h5py
@@ -8,6 +9,9 @@ import pytest
 from typer.testing import CliRunner
 
 from postbc.cli import app
+from postbc.config import load_config
+
+ROOT = Path(__file__).parents[2]
 
 run = CliRunner().invoke
 
@@ -38,6 +42,21 @@ def test_any_task_is_collected_and_filmed_without_a_project(here):
     assert {path.name.split(".")[0] for path in videos} == {"above", "below"}
     with av.open(str(videos[0])) as container:
         assert len(list(container.decode(video=0))) > 5
+
+
+def test_any_task_becomes_a_preset_that_the_pipeline_takes(here):
+    (here / "conf" / "task").mkdir(parents=True)
+    (here / "conf" / "size").mkdir()
+    for name in ("config.yaml", "size/default.yaml"):
+        (here / "conf" / name).write_text((ROOT / "conf" / name).read_text())
+    done = run(app, ["preset", "metaworld/door-open", "--chunk", "8"])
+    assert done.exit_code == 0, done.output
+    (here / "params.yaml").write_text("task: metaworld-door-open\nsize: default\n")
+    task = load_config(here).task
+    assert (task.env, task.fps, task.max_steps, task.chunk) == ("metaworld/door-open", 80, 500, 8)
+    again = run(app, ["preset", "metaworld/door-open"])
+    assert again.exit_code == 2
+    assert "exists" in again.output
 
 
 def test_an_unknown_task_is_the_users_mistake(here):

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from postbc.errors import ConfigError
 from postbc.sims import get_task
-from postbc.sims.starts import RANGES, WIDTH, nth_seed, seeds
+from postbc.sims.starts import RANGES, VERSION, WIDTH, nth_seed, seeds
 from postbc.sims.task import SEED_LIMIT
 
 RUNS = st.integers(0, 2**40)
@@ -41,3 +41,8 @@ def test_metaworlds_initial_states_do_not_come_back(name: str):
     env = get_task(f"metaworld/{name}").make()
     seen = [env.reset(seed=seed)[0]["environment_state"].tobytes() for split in RANGES for seed in seeds(split, 0, 40)]
     assert len(set(seen)) == len(seen)
+
+
+def test_a_change_of_the_lists_needs_a_new_version():
+    assert VERSION == 1
+    assert [nth_seed(split, 3, 5) for split in RANGES] == [196613, 268632069, 537067525, 805502981]

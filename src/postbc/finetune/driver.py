@@ -15,7 +15,7 @@ from postbc.errors import TrainingDivergedError
 from postbc.finetune.dsrl import Dsrl, shifted_reward
 from postbc.finetune.replay import Batch
 from postbc.policies.policy import Policy
-from postbc.progress import Track
+from postbc.progress import Stopwatch, Track, log
 from postbc.sims.vector import ChunkVector, Transition
 from postbc.storage.checkpoint import Checkpoints
 from postbc.training import Metrics
@@ -73,11 +73,14 @@ def finetune(learner: Dsrl, arena: Arena) -> list[Row]:
         progress = Progress.of(saved["progress"])
     with Track("finetune", config.env_steps) as bar:
         bar.advance(progress.env_steps)
-        _play(learner, arena, progress, bar)
+        watch = Stopwatch()
+        _play(learner, arena, progress, (bar, watch))
+    log.info("finetune: %s", watch)
     return progress.rows
 
 
-def _play(learner: Dsrl, arena: Arena, progress: Progress, bar: Track) -> None:
+def _play(learner: Dsrl, arena: Arena, progress: Progress, shown: tuple[Track, Stopwatch]) -> None:
+    bar, watch = shown
     config, vector, started = learner.config, arena.vector, time.monotonic()
     metrics: Metrics = {}
     if progress.env_steps == 0:
@@ -86,15 +89,19 @@ def _play(learner: Dsrl, arena: Arena, progress: Progress, bar: Track) -> None:
     while progress.env_steps < config.env_steps:
         before = progress.env_steps
         tensor = torch.from_numpy(obs)
-        latent, chunk = learner.act(tensor, before < config.initial_steps)
-        step = vector.step(chunk.numpy())
+        with watch("sampling"):
+            latent, chunk = learner.act(tensor, before < config.initial_steps)
+        with watch("stepping"):
+            step = vector.step(chunk.numpy())
         learner.replay.add(to_batch(tensor, latent, step, config.discount))
         _count(progress, step)
         if progress.env_steps > config.initial_steps:
-            metrics = _learn(learner, progress, vector.n) or metrics
+            with watch("learning"):
+                metrics = _learn(learner, progress, vector.n) or metrics
         obs, progress.starts_used = step.obs, base + vector.used
         if crossed(before, progress.env_steps, config.evaluate_every) or progress.env_steps >= config.env_steps:
-            _look(learner, arena, progress, metrics)
+            with watch("looking"):
+                _look(learner, arena, progress, metrics)
             if arena.evaluate is not None and progress.env_steps < config.env_steps:
                 # Looking used the environments: the episodes in them are over.
                 obs, base = vector.reset(arena.starts[progress.starts_used :]), progress.starts_used

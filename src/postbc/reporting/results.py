@@ -90,7 +90,7 @@ def read_evaluation(root: Path) -> Evaluation:
     path = root / EVALUATION
     try:
         raw = read_json(path)
-        others = sorted(raw.keys() - LIVES.keys() - {"difference", "coverage"})
+        others = sorted(raw.keys() - LIVES.keys() - {"difference", "simulator", "coverage"})
         order = [*(k for k in LIVES if k in raw), *others]
         results = {life: {m: _result(row) for m, row in raw[life].items()} for life in order}
         differences = {k: difference_of(v) for k, v in raw.get("difference", {}).items()}

@@ -9,6 +9,7 @@ from typing import Final
 
 from postbc.errors import ConfigError
 
+VERSION: Final = 1  # of the lists below; stands beside every evaluation, because numbers of other lists do not compare
 WIDTH: Final = 2**28  # seeds in a range
 STRIDE: Final = 2**16  # seeds a run may use before it meets the next run's
 RANGES: Final = ("demonstrations", "training", "evaluation", "robot")
