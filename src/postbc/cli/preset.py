@@ -49,5 +49,7 @@ def preset(
     words = instruction or f"{wanted.name.split('metaworld-')[-1].replace('-', ' ').replace('_', ' ').capitalize()}."
     facts = {"name": wanted.name, "env": wanted.env, "fps": wanted.fps, "max_steps": wanted.max_steps}
     path.write_text(PRESET.format(**facts, chunk=chunk, instruction=words, success=known.success))
-    typer.echo(f"{path} written. Next: postbc collect data/{wanted.name}/demos.hdf5 --task {wanted.name}; dvc add data;")
+    typer.echo(
+        f"{path} written. Next: postbc collect data/{wanted.name}/demos.hdf5 --task {wanted.name}; dvc add data;"
+    )
     typer.echo(f"in params.yaml `task: {wanted.name}`; dvc repro.")
