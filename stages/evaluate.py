@@ -28,7 +28,7 @@ SIMULATED = "postbc_twin"
 
 def candidates(config: Config) -> Iterator[Candidate]:
     """Every life of every method, on the simulator and, beside the unfinetuned policy, on the robot."""
-    for method in paths.METHODS:
+    for method in config.methods:
         pretrained, in_sim = paths.PRETRAINED / method, paths.FINETUNED_SIM / method
         robot = paths.FINETUNED_ROBOT / method
         steered, cost = load_policy(in_sim / POLICY), env_steps(in_sim)

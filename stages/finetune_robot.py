@@ -68,7 +68,7 @@ def main(config: Config, options: argparse.Namespace) -> None:
     log.info("%s armed by %s", armed.robot, armed.operator)
     # Looking at held-out starts would cost robot time; the curve shows the training episodes instead.
     settings = replace(config.finetune_robot.dsrl, evaluate_every=config.finetune_robot.dsrl.checkpoint_every)
-    learner = Dsrl(load_policy(folder / POLICY).diffusion, settings, config.seed)
+    learner = Dsrl(load_policy(folder / POLICY).model, settings, config.seed)
     continue_from(learner, folder)
     facts = {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy, "method": method}
     recorder = Recorder(paths.RECORDINGS / method, config.task.fps, facts)

@@ -38,7 +38,7 @@ def arena(config: Config, folder: Path, method: str) -> Arena:
 
 def main(config: Config, options: argparse.Namespace) -> None:
     folder = paths.PRETRAINED / options.method
-    learner = Dsrl(load_policy(folder).diffusion, config.finetune_sim, config.seed)
+    learner = Dsrl(load_policy(folder).model, config.finetune_sim, config.seed)
     where = arena(config, folder, options.method)
     try:
         rows = finetune(learner, where)

@@ -13,7 +13,6 @@ VIDEOS = Path("artifacts/videos")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORT = Path("reports/index.html")
-METHODS = ("bc", "postbc")
 _CHECKPOINTS = Path(".work/checkpoints")
 
 

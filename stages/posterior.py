@@ -1,12 +1,13 @@
-"""Stage posterior: an ensemble of bootstrapped regressors, and the posterior noise of every demonstrated frame."""
+"""Stage posterior: what the demonstrations leave open, as posterior noise for every demonstrated frame, and its calibration."""
 
 import argparse
 from dataclasses import asdict
 
 from postbc.config import Config
-from postbc.demos.frames import load_frames
+from postbc.demos.frames import Frames, load_frames
 from postbc.posterior.artifact import write_posterior
-from postbc.posterior.ensemble import fit_ensemble
+from postbc.posterior.calibration import Calibration, calibrate, hold_out
+from postbc.posterior.models import fit_posterior
 from postbc.storage.atomic import write_json
 from postbc.storage.checkpoint import Checkpoints, identity
 from stages import paths
@@ -16,13 +17,25 @@ from stages.running import arguments, log, run
 LARGE_SPREAD = 0.5
 
 
+def calibration(config: Config, frames: Frames, checkpoints: Checkpoints) -> Calibration | None:
+    """Held-out episodes against the posterior; None where params.yaml asks for none or there is one episode only."""
+    if not config.posterior.folds or frames.episodes == 1:
+        return None
+    found = calibrate(hold_out(frames, config.task.chunk, config.posterior, config.seed, checkpoints), config.seed)
+    low, high = found.alpha_low, found.alpha_high
+    log.info("alpha: auto would be %.2f (%.2f to %.2f): %s", found.alpha, low, high, found.reason)
+    return found
+
+
 def main(config: Config, _: argparse.Namespace) -> None:
-    frames = load_frames(paths.DATASET)
-    run_identity = identity(asdict(config.posterior), config.task.chunk, config.seed, frames.fingerprint)
+    frames, horizon = load_frames(paths.DATASET), config.task.chunk
+    run_identity = identity(asdict(config.posterior), horizon, config.seed, frames.fingerprint)
     checkpoints = Checkpoints(paths.checkpoint("posterior"), run_identity)
-    ensemble, rows = fit_ensemble(frames, config.task.chunk, config.posterior, config.seed, checkpoints)
-    summary = write_posterior(ensemble, frames, config.task.chunk, paths.POSTERIOR)
-    write_json(paths.METRICS / "posterior.json", {**summary, "loss": rows[-1]["loss"]})
+    model, rows = fit_posterior(frames, horizon, config.posterior, config.seed, checkpoints)
+    found = calibration(config, frames, Checkpoints(paths.checkpoint("calibration"), run_identity))
+    summary = write_posterior(model, frames, (horizon, config.posterior), found, paths.POSTERIOR)
+    evidence = {"alpha_auto": found.alpha, "kappa": found.kappa} if found else {}
+    write_json(paths.METRICS / "posterior.json", {**summary, **evidence, "loss": rows[-1]["loss"]})
     checkpoints.clear()
     log.info("posterior noise: %.0f %% of the actions' spread, rank %.1f", 100 * summary["spread"], summary["rank"])
     if summary["spread"] > LARGE_SPREAD:

@@ -1,28 +1,41 @@
-"""Stage pretrain: a diffusion policy by behavioural cloning (bc) or posterior behavioural cloning (postbc)."""
+"""Stage pretrain: a generative policy on one method's targets: behavioural cloning, or with posterior noise."""
 
 import argparse
 from dataclasses import asdict
 
-from postbc.config import Config
+from postbc.config import Config, Method
 from postbc.demos.frames import load_frames
 from postbc.policies.folder import save_policy
 from postbc.policies.pretrain import pretrain
+from postbc.posterior.artifact import calibrated_alpha
 from postbc.posterior.factors import load_factors
+from postbc.posterior.targets import Targets, matched_sigma, size_of
 from postbc.storage.atomic import write_csv
 from postbc.storage.checkpoint import Checkpoints, identity
 from postbc.storage.manifest import fingerprint
 from stages import paths
-from stages.running import arguments, run
+from stages.running import arguments, log, run
+
+
+def targets(config: Config, method: Method) -> Targets:
+    """What ``method`` imitates, at the size that params.yaml or the calibration says."""
+    frames, horizon = load_frames(paths.DATASET), config.task.chunk
+    if method is Method.BC:
+        return Targets(frames, horizon, method)
+    factors, (calibrated, reason) = load_factors(paths.POSTERIOR, frames), calibrated_alpha(paths.POSTERIOR)
+    size = size_of(method, config.pretrain, matched_sigma(factors, frames), calibrated)
+    log.info("%s: noise of size %.3f%s", method, size, f" ({reason})" if config.pretrain.alpha == "auto" else "")
+    posterior = None if method is Method.SIGMA_BC else factors
+    return Targets(frames, horizon, method, size, posterior, config.pretrain.share)
 
 
 def main(config: Config, options: argparse.Namespace) -> None:
-    method = options.method
-    frames = load_frames(paths.DATASET)
-    factors = load_factors(paths.POSTERIOR, frames) if method == "postbc" else None
-    inputs = (frames.fingerprint, fingerprint(paths.POSTERIOR) if factors else None)
+    method = Method(options.method)
+    wanted = targets(config, method)
+    inputs = (wanted.frames.fingerprint, None if method is Method.BC else fingerprint(paths.POSTERIOR))
     run_identity = identity(asdict(config.pretrain), config.task.chunk, config.seed, method, inputs)
     checkpoints = Checkpoints(paths.checkpoint("pretrain", method), run_identity)
-    policy, rows = pretrain(frames, factors, config.task.chunk, config.pretrain, (config.seed, checkpoints))
+    policy, rows = pretrain(wanted, config.pretrain, config.seed, checkpoints)
     save_policy(policy, paths.PRETRAINED / method)
     write_csv(paths.PLOTS / f"pretrain.{method}.csv", rows)
     checkpoints.clear()

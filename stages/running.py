@@ -9,9 +9,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from postbc.config import Config, load_config
+from postbc.config import Config, Method, load_config
 from postbc.errors import PostbcError
-from stages.paths import METHODS
 
 log = logging.getLogger("postbc")
 PR_SET_PDEATHSIG = 1
@@ -31,7 +30,7 @@ def arguments(doc: str, method: bool) -> argparse.ArgumentParser:
     """The command line of a stage; ``method`` for those that run once a method."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     if method:
-        parser.add_argument("--method", choices=METHODS, required=True, help="which policy")
+        parser.add_argument("--method", choices=list(Method), required=True, help="which policy")
     return parser
 
 

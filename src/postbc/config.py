@@ -7,6 +7,7 @@ named after the stage that reads it; ``task`` is what all of them share.
 
 import math
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,21 @@ def _require(owner: object, **conditions: bool) -> None:
                 f"{section}.{name} = {getattr(owner, name)!r} is impossible beside the rest of that section; "
                 "docs/configuration.md gives the bounds."
             )
+
+
+class Method(StrEnum):
+    """How a policy is pretrained; :mod:`postbc.posterior.targets` has the formulas."""
+
+    BC = "bc"
+    SIGMA_BC = "sigma_bc"
+    POSTBC = "postbc"
+    POSTBC_MIXTURE = "postbc_mixture"
+    POSTBC_CONDITIONAL = "postbc_conditional"
+
+
+def _size(value: int | float | str) -> bool:
+    """Whether ``value`` is a finite number that is not negative."""
+    return isinstance(value, int | float) and 0 <= value < math.inf
 
 
 @dataclass(frozen=True)
@@ -59,41 +75,56 @@ class IngestConfig:
 
 @dataclass(frozen=True)
 class PosteriorConfig:
-    """The ensemble of bootstrapped regressors."""
+    """What is not known about the demonstrator's actions, and how it is checked."""
 
-    members: int = 50  # E
+    kind: str = "ensemble"  # ensemble | last_layer (Bayesian last layer of one network)
+    members: int = 50  # E: members of the ensemble, or draws from the last layer's posterior
+    bootstrap: str = "trajectory"  # trajectory | sample | targets (all frames, perturbed actions)
+    target_noise: float = 0.1  # of bootstrap: targets, in half ranges
+    prior: float = 0.0  # weight of each member's fixed random prior function, in half ranges; 0: none
+    covariance: str = "full"  # full | step (steps of a chunk independent) | diagonal
     hidden: int = 64
     layers: int = 3
     steps: int = 2000
     batch: int = 64  # per member
     learning_rate: float = 1e-3
+    folds: int = 3  # episodes are held out in turn to calibrate the posterior; 0: it is not calibrated
 
     def __post_init__(self) -> None:
         _require(
             self,
+            kind=self.kind in ("ensemble", "last_layer"),
             members=self.members >= 2,
+            bootstrap=self.bootstrap in ("trajectory", "sample", "targets"),
+            target_noise=_size(self.target_noise),
+            prior=_size(self.prior),
+            covariance=self.covariance in ("full", "step", "diagonal"),
             hidden=self.hidden > 0,
             layers=self.layers > 0,
             steps=self.steps > 0,
             batch=self.batch > 0,
             learning_rate=self.learning_rate > 0,
+            folds=self.folds == 0 or self.folds >= 2,
         )
 
 
 @dataclass(frozen=True)
 class PretrainConfig:
-    """The diffusion policy and its training."""
+    """The policy and its training."""
 
+    policy: str = "diffusion"  # diffusion | flow | cvae
     hidden: int = 512
     layers: int = 3
     denoising_steps: int = 100  # K in training
-    inference_steps: int = 8  # DDIM steps when sampling
+    inference_steps: int = 8  # DDIM or Euler steps when sampling
     steps: int = 6000
     batch: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 1e-6
     ema: float = 0.995
-    alpha: float = 1.0  # weight of the posterior noise (postbc only)
+    alpha: int | float | str = 1.0  # weight of the posterior noise (postbc…); auto: as posterior.calibration found
+    sigma: int | float | str = "matched"  # of sigma_bc, in half ranges; matched: the posterior noise's average, times alpha
+    share: float = 0.5  # of the targets that postbc_mixture perturbs
 
     def __post_init__(self) -> None:
         _require(
@@ -107,7 +138,10 @@ class PretrainConfig:
             learning_rate=self.learning_rate > 0,
             weight_decay=self.weight_decay >= 0,
             ema=0 <= self.ema < 1,
-            alpha=self.alpha >= 0 and math.isfinite(self.alpha),
+            policy=self.policy in ("diffusion", "flow", "cvae"),
+            alpha=self.alpha == "auto" or _size(self.alpha),
+            sigma=self.sigma == "matched" or _size(self.sigma),
+            share=0 <= self.share <= 1,
         )
 
 
@@ -219,6 +253,7 @@ class Config:
 
     task: TaskConfig = field(default_factory=TaskConfig)
     seed: int = 0
+    methods: list[str] = field(default_factory=lambda: ["bc", "postbc"])  # of postbc.config.Method
     ingest: IngestConfig = field(default_factory=IngestConfig)
     posterior: PosteriorConfig = field(default_factory=PosteriorConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
@@ -226,6 +261,11 @@ class Config:
     finetune_robot: FinetuneRobotConfig = field(default_factory=FinetuneRobotConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)
+
+    def __post_init__(self) -> None:
+        strange = [method for method in self.methods if method not in list(Method)]
+        if strange or not self.methods or len(set(self.methods)) < len(self.methods):
+            raise ConfigError(f"methods = {self.methods}: expected some of {', '.join(Method)}, each once.")
 
 
 def _schema() -> DictConfig:

@@ -3,7 +3,7 @@
 import logging
 import sys
 import time
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
@@ -61,7 +61,7 @@ class Stopwatch:
     """Seconds spent on each kind of work, to say where a long run's time goes."""
 
     def __init__(self) -> None:
-        self.seconds: Counter[str] = Counter()
+        self.seconds: defaultdict[str, float] = defaultdict(float)
 
     @contextmanager
     def __call__(self, kind: str) -> Iterator[None]:
@@ -74,4 +74,5 @@ class Stopwatch:
 
     def __str__(self) -> str:
         total = max(sum(self.seconds.values()), 1e-9)
-        return ", ".join(f"{kind} {100 * spent / total:.0f} %" for kind, spent in self.seconds.most_common())
+        longest = sorted(self.seconds.items(), key=lambda item: -item[1])
+        return ", ".join(f"{kind} {100 * spent / total:.0f} %" for kind, spent in longest)

@@ -94,7 +94,8 @@ def train(
     Returns a row of metrics for every hundredth of the way. Raises TrainingDivergedError at the first loss that is not
     finite; the last checkpoint is kept.
     """
-    optimiser = AdamW(module.parameters(), run.schedule.learning_rate, run.schedule.weight_decay)
+    trained = (parameter for parameter in module.parameters() if parameter.requires_grad)
+    optimiser = AdamW(trained, run.schedule.learning_rate, run.schedule.weight_decay)
     start, rows = _resume(run, module, optimiser, ema)
     every = max(1, run.schedule.steps // 100)
     with Track(run.label, run.schedule.steps) as bar:

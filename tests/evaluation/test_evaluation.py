@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from postbc.evaluation.rollouts import difference, evaluate, summary
 from postbc.evaluation.statistics import paired_difference, wilson
 from postbc.evaluation.video import film
-from postbc.policies.diffusion import DiffusionPolicy, DiffusionShape
+from postbc.policies.diffusion import DiffusionPolicy
+from postbc.policies.generative import PolicyShape
 from postbc.policies.policy import Latent, Policy
 from postbc.sims import get_task
 from postbc.sims.stepping import Stepping
@@ -26,7 +27,7 @@ def task():
 def policy(task):
     torch.manual_seed(0)
     env = task.make()
-    shape = DiffusionShape(env.state_dim, env.environment_dim, 2, 2, 16, 1, 10, 3)
+    shape = PolicyShape(env.state_dim, env.environment_dim, 2, 2, 16, 1, 10, 3)
     return Policy(DiffusionPolicy(shape), Latent.SAMPLE).eval()
 
 

@@ -10,7 +10,8 @@ import torch
 from postbc.config import DsrlConfig
 from postbc.finetune.driver import Arena, crossed, finetune, to_batch
 from postbc.finetune.dsrl import Dsrl
-from postbc.policies.diffusion import DiffusionPolicy, DiffusionShape
+from postbc.policies.diffusion import DiffusionPolicy
+from postbc.policies.generative import PolicyShape
 from postbc.sims.task import TaskEnv
 from postbc.sims.vector import ChunkEnvs, Transition
 from postbc.storage.checkpoint import Checkpoints
@@ -40,9 +41,9 @@ class Identity(DiffusionPolicy):
     """A frozen policy whose chunk is its latent noise."""
 
     def __init__(self) -> None:
-        super().__init__(DiffusionShape(1, 1, 1, CHUNK, 8, 1, 4, 2))
+        super().__init__(PolicyShape(1, 1, 1, CHUNK, 8, 1, 4, 2))
 
-    def sample(self, obs, noise):
+    def sample(self, obs, noise, scale=None):
         return noise.unflatten(1, (CHUNK, 1))
 
 

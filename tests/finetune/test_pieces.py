@@ -9,7 +9,8 @@ from postbc.finetune.artifact import continue_from, env_steps, save_finetuned
 from postbc.finetune.critics import load_critics
 from postbc.finetune.dsrl import Dsrl, shifted_reward
 from postbc.finetune.replay import Batch, Replay
-from postbc.policies.diffusion import DiffusionPolicy, DiffusionShape
+from postbc.policies.diffusion import DiffusionPolicy
+from postbc.policies.generative import PolicyShape
 from postbc.storage.checkpoint import Checkpoints
 
 CONFIG = DsrlConfig(env_steps=100, initial_steps=0, hidden=16, layers=1, batch=8, buffer=64)
@@ -17,7 +18,7 @@ CONFIG = DsrlConfig(env_steps=100, initial_steps=0, hidden=16, layers=1, batch=8
 
 @pytest.fixture
 def learner():
-    return Dsrl(DiffusionPolicy(DiffusionShape(2, 2, 2, 3, 16, 1, 10, 3)), CONFIG, 0)
+    return Dsrl(DiffusionPolicy(PolicyShape(2, 2, 2, 3, 16, 1, 10, 3)), CONFIG, 0)
 
 
 def batch(count, offset=0.0):
@@ -55,7 +56,7 @@ def test_the_critics_target_by_hand(learner):
     state = learner.generators["update"].get_state()
     target = learner.critic_target(some, torch.tensor(0.3))
     learner.generators["update"].set_state(state)
-    normal = learner.diffusion.obs_normalizer(some.following)
+    normal = learner.model.obs_normalizer(some.following)
     latent, log_prob = learner.actor.sample(normal, learner.generators["update"])
     values = torch.stack([h(torch.cat([normal, latent], 1)).squeeze(1) for h in learner.target.heads])
     by_hand = some.reward + 0.9 * (values.min(0).values - 0.3 * log_prob)
@@ -64,12 +65,12 @@ def test_the_critics_target_by_hand(learner):
 
 def test_an_update_moves_everything_but_the_frozen_policy(learner):
     learner.replay.add(batch(20))
-    before = {k: v.clone() for k, v in learner.diffusion.state_dict().items()}
+    before = {k: v.clone() for k, v in learner.model.state_dict().items()}
     critics = [p.clone() for p in learner.critics.parameters()]
     target = [p.clone() for p in learner.target.parameters()]
     metrics = learner.update()
     assert all(map(math.isfinite, metrics.values()))
-    assert all(torch.equal(v, before[k]) for k, v in learner.diffusion.state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in learner.model.state_dict().items())
     for old, new, slow, followed in zip(
         critics, learner.critics.parameters(), target, learner.target.parameters(), strict=True
     ):
@@ -83,7 +84,7 @@ def test_a_restored_learner_goes_on_exactly(learner, tmp_path):
         learner.update()
     checkpoints = Checkpoints(tmp_path / "c", "test")
     checkpoints.save({"learner": learner.state()})
-    other = Dsrl(learner.diffusion, CONFIG, 99)
+    other = Dsrl(learner.model, CONFIG, 99)
     other.restore(checkpoints.load()["learner"])
     assert [learner.update() for _ in range(5)] == [other.update() for _ in range(5)]
     assert all(torch.equal(a, b) for a, b in zip(learner.actor.parameters(), other.actor.parameters(), strict=True))
@@ -96,7 +97,7 @@ def test_the_noise_is_bounded_and_exploring_is_clipped_normal(learner):
     assert abs(explored.std() - 0.91) < 0.05  # of a normal clipped at 1.5
     played, chunk = learner.act(obs, exploring=False)
     assert played.abs().max() <= 1.5
-    assert torch.equal(chunk, learner.diffusion.sample(obs, played))
+    assert torch.equal(chunk, learner.model.sample(obs, played))
 
 
 def test_a_finetuned_folder_is_continued_from(learner, tmp_path):
@@ -104,7 +105,7 @@ def test_a_finetuned_folder_is_continued_from(learner, tmp_path):
     learner.update()
     save_finetuned(learner, 123, tmp_path / "f")
     assert env_steps(tmp_path / "f") == 123
-    fresh = Dsrl(learner.diffusion, CONFIG, 5)
+    fresh = Dsrl(learner.model, CONFIG, 5)
     continue_from(fresh, tmp_path / "f")
     obs, latent = torch.randn(3, 4), torch.randn(3, 6)
     assert torch.equal(fresh.critics(obs, latent), learner.critics(obs, latent))

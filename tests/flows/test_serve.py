@@ -94,7 +94,7 @@ def test_a_policy_registered_at_the_served_mlflow_is_pulled_from_it(served, tmp_
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert load_policy(tmp_path / "pulled").diffusion.latent_dim == 8
+    assert load_policy(tmp_path / "pulled").model.latent_dim == 8
 
 
 def test_other_sites_may_not_call_the_server(served):

@@ -113,7 +113,7 @@ def test_the_report_needs_no_network(chain):
 
 def test_registered_models_are_listed_pulled_and_run_by_lerobot(chain):
     names = {row["name"] for row in json.loads(_json(chain))}
-    assert {"postbc-lift-bc", "postbc-lift-postbc", "postbc-lift-ensemble", "postbc-lift-postbc-critics"} <= names
+    assert {"postbc-lift-bc", "postbc-lift-postbc", "postbc-lift-posterior", "postbc-lift-postbc-critics"} <= names
     chain.run("postbc", "models", "pull", "postbc-lift-postbc@champion", "pulled")
     check_manifest(chain.root / "pulled")
     chain.env["HF_HUB_OFFLINE"] = "1"

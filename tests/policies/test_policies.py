@@ -1,25 +1,29 @@
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
 
-from postbc.config import PretrainConfig
+from postbc.config import Method, PretrainConfig
 from postbc.errors import IntegrityError, TrainingDivergedError
-from postbc.policies.diffusion import DiffusionPolicy, DiffusionShape, squared_cosine
+from postbc.policies.diffusion import DiffusionPolicy, squared_cosine
 from postbc.policies.folder import load_policy, save_policy
+from postbc.policies.generative import PolicyShape
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.pretrain import pretrain
 from postbc.policies.steering import Actor
 from postbc.posterior.factors import Factors
+from postbc.posterior.targets import Targets
 from postbc.storage.checkpoint import Checkpoints
 
-SHAPE = DiffusionShape(2, 2, 2, 3, 24, 2, 20, 5)
+SHAPE = PolicyShape(2, 2, 2, 3, 24, 2, 20, 5)
 SMALL = PretrainConfig(hidden=32, layers=2, denoising_steps=20, inference_steps=5, steps=60, batch=32, ema=0.9)
 
 
 def train(frames, tmp_path, factors=None, config=SMALL):
-    return pretrain(frames, factors, 3, config, (0, Checkpoints(tmp_path / "checkpoint", "test")))
+    targets = Targets(frames, 3, Method.POSTBC if factors else Method.BC, 1.0, factors)
+    return pretrain(targets, config, 0, Checkpoints(tmp_path / "checkpoint", "test"))
 
 
 def test_the_schedule_falls_from_one_to_nearly_zero():
@@ -62,7 +66,7 @@ def test_it_learns_both_modes(tmp_path):
     frames.action.copy_(sign.expand(200, 2))
     frames.obs.zero_()
     config = PretrainConfig(hidden=64, layers=2, denoising_steps=50, inference_steps=10, steps=800, batch=64, ema=0.9)
-    policy, _ = pretrain(frames, None, 1, config, (0, Checkpoints(tmp_path / "c", "x")))
+    policy, _ = pretrain(Targets(frames, 1, Method.BC), config, 0, Checkpoints(tmp_path / "c", "x"))
     drawn = policy.act(torch.zeros(400, 4), torch.randn(400, 2))[:, 0]
     near = (drawn.abs() - 1).abs() < 0.3
     assert near.all(dim=1).float().mean() > 0.9
@@ -74,10 +78,10 @@ def test_postbc_without_noise_is_bc_and_sees_the_same_batches(frames, tmp_path):
     bc, _ = train(frames, tmp_path / "a")
     postbc, _ = train(frames, tmp_path / "b", silent)
     obs, noise = frames.obs[:7], torch.randn(7, 6)
-    assert torch.equal(bc.diffusion.sample(obs, noise), postbc.diffusion.sample(obs, noise))
+    assert torch.equal(bc.model.sample(obs, noise), postbc.model.sample(obs, noise))
     loud = Factors(torch.randn(len(frames), 4, 6), frames.fingerprint)
     other, _ = train(frames, tmp_path / "c", loud)
-    assert not torch.equal(bc.diffusion.sample(obs, noise), other.diffusion.sample(obs, noise))
+    assert not torch.equal(bc.model.sample(obs, noise), other.model.sample(obs, noise))
 
 
 def test_divergence_stops_training(frames, tmp_path):
@@ -95,7 +99,7 @@ def test_a_saved_policy_comes_back_the_same(tmp_path, latent):
     assert torch.equal(opened.act(obs, normal), policy.act(obs, normal))
     if latent is Latent.SAMPLE:
         zero = load_policy(tmp_path / "p", Latent.ZERO)
-        assert torch.equal(zero.act(obs, normal), policy.diffusion.sample(obs, torch.zeros(3, 6)))
+        assert torch.equal(zero.act(obs, normal), policy.model.sample(obs, torch.zeros(3, 6)))
     weights = tmp_path / "p" / "model.safetensors"
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
@@ -134,7 +138,7 @@ noise = torch.randn(2, 6)
 chunk = policy.predict_action_chunk(before(dict(raw)), noise=noise)
 own = load_policy(__import__("pathlib").Path(folder))
 obs = torch.cat(list(raw.values()), 1)
-assert torch.equal(chunk, own.diffusion.sample(obs, noise))
+assert torch.equal(chunk, own.model.sample(obs, noise))
 actions = [after(policy.select_action(before(dict(raw)), noise=noise)) for _ in range(4)]
 assert torch.equal(torch.stack(actions[:3], 1), chunk)
 loss, _ = policy.forward({**raw, "action": chunk})
@@ -153,3 +157,36 @@ def test_lerobot_opens_the_folder_through_the_plugin(tmp_path):
     command = [sys.executable, "-c", LEROBOT, str(tmp_path / "p"), str(tmp_path / "again")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.endswith("same\n"), done.stderr[-2000:]
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "flow", "cvae"])
+@pytest.mark.parametrize("method", list(Method))
+def test_every_kind_learns_by_every_method_and_comes_back(frames, tmp_path, kind, method):
+    factors = Factors(0.01 * torch.randn(len(frames), 4, 6), frames.fingerprint, "full", 3)
+    config = replace(SMALL, policy=kind, steps=150)
+    targets = Targets(frames, 3, method, 0.1, None if method is Method.SIGMA_BC else factors)
+    policy, rows = pretrain(targets, config, 0, Checkpoints(tmp_path / "c", "x"))
+    assert rows[-1]["loss"] < 0.97 * rows[0]["loss"]
+    save_policy(policy, tmp_path / "p")
+    obs, normal = frames.obs[:5], torch.randn(5, policy.latent_dim)
+    opened = load_policy(tmp_path / "p")
+    assert torch.equal(opened.act(obs, normal), policy.act(obs, normal))
+    covering = load_policy(tmp_path / "p", scale=1.0).act(obs, normal)
+    assert torch.equal(covering, policy.act(obs, normal)) == (method is not Method.POSTBC_CONDITIONAL)
+    assert (covering >= frames.action.amin(0) - 1e-6).all()
+    assert (covering <= frames.action.amax(0) + 1e-6).all()
+
+
+@pytest.mark.parametrize("kind", ["flow", "cvae"])
+def test_other_kinds_learn_both_modes_too(tmp_path, kind):
+    """One observation, two demonstrated actions that differ in sign: latent noise has to choose between them."""
+    from toy import make_frames, toy_episode
+
+    frames = make_frames([toy_episode(0, 200)])
+    frames.action.copy_(torch.where(torch.arange(200) % 2 == 0, 1.0, -1.0)[:, None].expand(200, 2))
+    frames.obs.zero_()
+    config = PretrainConfig(policy=kind, hidden=64, layers=2, steps=1200, batch=64, ema=0.9)
+    policy, _ = pretrain(Targets(frames, 1, Method.BC), config, 0, Checkpoints(tmp_path / "c", "x"))
+    drawn = policy.act(torch.zeros(400, 4), torch.randn(400, policy.latent_dim))[:, 0]
+    assert ((drawn.abs() - 1).abs() < 0.3).all(dim=1).float().mean() > 0.85
+    assert 0.3 < (drawn[:, 0] > 0).float().mean() < 0.7

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from toy import make_frames, toy_episode
@@ -6,8 +8,10 @@ from postbc.adam import AdamW
 from postbc.config import PosteriorConfig
 from postbc.errors import IntegrityError, MismatchError
 from postbc.posterior.artifact import write_posterior
-from postbc.posterior.ensemble import Ensemble, draw, fit_ensemble, load_ensemble, trajectory_bootstrap
+from postbc.posterior.bootstrap import Resampled, cumulative, samples, trajectories
+from postbc.posterior.ensemble import Ensemble, fit_ensemble
 from postbc.posterior.factors import Factors, load_factors
+from postbc.posterior.models import load_model
 from postbc.storage.checkpoint import Checkpoints
 
 SMALL = PosteriorConfig(members=5, hidden=16, layers=2, steps=60, batch=16)
@@ -41,18 +45,19 @@ def test_members_do_not_touch_each_other():
 
 
 def test_the_bootstrap_draws_whole_trajectories(frames):
-    cumulative = trajectory_bootstrap(frames, 50, torch.Generator().manual_seed(1))
-    weight = torch.diff(cumulative, dim=1, prepend=torch.zeros(50, 1))
+    share = cumulative(trajectories(frames, 50, torch.Generator().manual_seed(1)), frames)
+    weight = torch.diff(share, dim=1, prepend=torch.zeros(50, 1))
     by_episode = torch.stack([weight[:, frames.episode == e] for e in range(frames.episodes)], dim=1)
     assert torch.allclose(by_episode, by_episode[..., :1].expand_as(by_episode), atol=1e-6)
     absent = (by_episode.sum(2) == 0).float().mean()
     assert abs(absent - (1 - 1 / 6) ** 6) < 0.08  # the share of trajectories that a bootstrap of 6 leaves out
-    assert (frames.episode[draw(cumulative, 200, torch.Generator())] >= 0).all()
+    drawn = Resampled(share, None).draw(200, torch.Generator())
+    assert (torch.gather(weight, 1, drawn) > 0).all()
 
 
 def test_the_noise_has_exactly_the_ensembles_covariance(frames, tmp_path):
     ensemble, _ = fit(frames, tmp_path)
-    factors = Factors.of(ensemble, frames)
+    factors = Factors.of(ensemble, frames, 3)
     index = torch.full((40_000,), 30)
     drawn = factors.sample(index, torch.Generator().manual_seed(0))
     centred = factors.centred[30]
@@ -79,10 +84,10 @@ def test_spread_is_larger_where_nothing_was_shown(frames, tmp_path):
 def test_the_artifact_opens_only_whole_and_with_its_own_data(frames, tmp_path):
     ensemble, _ = fit(frames, tmp_path)
     folder = tmp_path / "posterior"
-    summary = write_posterior(ensemble, frames, 3, folder)
+    summary = write_posterior(ensemble, frames, (3, SMALL), None, folder)
     assert abs(sum(summary["share"].values()) - 1) < 1e-5
-    assert torch.equal(load_ensemble(folder).predict(frames.obs), ensemble.predict(frames.obs))
-    assert torch.equal(load_factors(folder, frames).centred, Factors.of(ensemble, frames).centred)
+    assert torch.equal(load_model(folder).predict(frames.obs), ensemble.predict(frames.obs))
+    assert torch.equal(load_factors(folder, frames).centred, Factors.of(ensemble, frames, 3).centred)
     with pytest.raises(MismatchError, match="dvc repro posterior"):
         load_factors(folder, make_frames([toy_episode(7)]))
     file = folder / "factors.safetensors"
@@ -110,3 +115,31 @@ def test_an_interrupted_fit_goes_on_to_the_same_result(frames, tmp_path, monkeyp
     resumed, _ = fit(frames, tmp_path / "b", config)
     assert len(calls) == 700 + 700  # from the checkpoint at 500 to 1200
     assert torch.equal(resumed.predict(frames.obs), whole.predict(frames.obs))
+
+
+@pytest.mark.parametrize("options", [{"bootstrap": "sample"}, {"bootstrap": "targets"}, {"prior": 0.5}])
+def test_other_bootstraps_and_priors_fit_and_come_back(frames, tmp_path, options):
+    config = replace(SMALL, **options, steps=300)
+    model, rows = fit(frames, tmp_path, config)
+    assert rows[-1]["loss"] < 0.5 * rows[0]["loss"]
+    folder = tmp_path / "posterior"
+    write_posterior(model, frames, (3, config), None, folder)
+    assert torch.equal(load_model(folder).predict(frames.obs), model.predict(frames.obs))
+
+
+def test_single_frames_leave_every_member_with_nearly_all_episodes(frames):
+    times = samples(frames, 50, torch.Generator().manual_seed(1))
+    assert (times.sum(1) == len(frames)).all()
+    present = torch.stack([times[:, frames.episode == e].sum(1) > 0 for e in range(frames.episodes)])
+    assert present.all()
+
+
+def test_a_prior_keeps_members_apart_where_nothing_was_shown(frames, tmp_path):
+    far = frames.obs + torch.tensor([3.0, -3.0, 3.0, -3.0])
+    config = PosteriorConfig(members=10, hidden=16, layers=2, steps=300, batch=16)
+    spread = {}
+    for weight in (0.0, 3.0):
+        model, _ = fit(frames, tmp_path / str(weight), replace(config, prior=weight))
+        spread[weight] = float(model(model.obs_normalizer(far).expand(10, -1, -1)).detach().std(0).mean())
+        assert all(not p.requires_grad for p in model.prior.parameters()) if weight else model.prior is None
+    assert spread[3.0] > 1.1 * spread[0.0]

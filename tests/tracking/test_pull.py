@@ -23,7 +23,7 @@ import mlflow, numpy as np
 obs = np.zeros((2, 5), np.float32)
 noise = np.zeros((2, 8), np.float32)
 shapes = {}
-for name, inputs in {"bc": {"obs": obs}, "ensemble": {"obs": obs}, "bc-critics": {"obs": obs, "noise": noise}}.items():
+for name, inputs in {"bc": {"obs": obs}, "posterior": {"obs": obs}, "bc-critics": {"obs": obs, "noise": noise}}.items():
     model = mlflow.pyfunc.load_model(f"models:/postbc-lift-{name}@champion")
     out = model.predict(inputs)
     out = out if isinstance(out, dict) else {"": out}
@@ -152,7 +152,7 @@ def test_pyfuncs_load_in_a_clean_process_without_pickle(registry):
     assert "Add type hints" not in done.stderr
     assert json.loads(done.stdout) == {
         "bc": {"": ["float32", 2, 4, 2]},
-        "ensemble": {"mean": ["float32", 2, 8], "std": ["float32", 2, 8]},
+        "posterior": {"mean": ["float32", 2, 8], "std": ["float32", 2, 8]},
         "bc-critics": {"": ["float32", 2]},
     }
 

@@ -29,7 +29,7 @@ def counts(root):
 def test_a_run_becomes_versions_with_aliases_and_lineage(root):
     rows = register_run(root, config())
     names = {row["name"] for row in rows}
-    assert names == {f"postbc-lift-{kind}" for kind in ("ensemble", "bc", "postbc", "bc-critics", "postbc-critics")}
+    assert names == {f"postbc-lift-{kind}" for kind in ("posterior", "bc", "postbc", "bc-critics", "postbc-critics")}
     assert [row["life"] for row in rows if row["name"] == "postbc-lift-bc"] == [
         "pretrained",
         "finetuned_sim",

@@ -7,14 +7,15 @@ import torch
 
 from postbc.config import Config, DsrlConfig, FinetuneRobotConfig, IngestConfig, TaskConfig
 from postbc.finetune.critics import Critics, save_critics
-from postbc.policies.diffusion import DiffusionShape
 from postbc.policies.folder import build_policy, save_policy
+from postbc.policies.generative import PolicyShape
 from postbc.policies.policy import Latent
-from postbc.posterior.ensemble import Ensemble, save_ensemble
+from postbc.posterior.ensemble import Ensemble
+from postbc.posterior.models import save_model
 from postbc.storage.atomic import write_json
 from postbc.storage.manifest import write_manifest
 
-SHAPE = DiffusionShape(3, 2, 2, 4, hidden=8, layers=1, denoising_steps=10, inference_steps=2)
+SHAPE = PolicyShape(3, 2, 2, 4, hidden=8, layers=1, denoising_steps=10, inference_steps=2)
 LOCK = """schema: '2.0'
 stages:
   convert:
@@ -62,7 +63,7 @@ def make_run(root: Path) -> None:
     posterior = artifacts / "posterior"
     posterior.mkdir(parents=True)
     torch.manual_seed(0)
-    save_ensemble(Ensemble(5, 8, members=3, hidden=4, layers=1), posterior)
+    save_model(Ensemble(5, 8, members=3, hidden=4, layers=1), posterior)
     write_manifest(posterior)
     for number, method in enumerate(("bc", "postbc")):
         make_policy(artifacts / "pretrained" / method, number)

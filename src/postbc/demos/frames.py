@@ -48,6 +48,18 @@ class Frames:
         steps = index[:, None] + torch.arange(horizon, device=index.device)
         return self.action[torch.minimum(steps, self.last[index][:, None])]
 
+    def all_chunks(self, horizon: int) -> Float[Tensor, "N D"]:
+        """The chunk from every frame on, flattened: D = ``horizon`` · A."""
+        return self.chunks(torch.arange(len(self), device=self.obs.device), horizon).flatten(1)
+
+    def select(self, episodes: Int64[Tensor, "K"]) -> "Frames":
+        """The frames of these episodes alone, numbered afresh; not a data set of its own, so without a fingerprint."""
+        kept = torch.isin(self.episode, episodes)
+        episode = torch.unique(self.episode[kept], return_inverse=True)[1]
+        last = torch.searchsorted(episode, episode, right=True) - 1
+        parts = {"obs": self.obs[kept], "action": self.action[kept], "episode": episode, "last": last}
+        return replace(self, **parts, fingerprint="")
+
     def to(self, device: torch.device) -> "Frames":
         """The same frames on ``device``."""
         moved = {name: getattr(self, name).to(device) for name in ("obs", "action", "episode", "last")}

@@ -46,7 +46,7 @@ class LatentStreams:
 def evaluate(policy: Policy, vector: ChunkVector, seeds: list[int], label: str) -> list[Outcome]:
     """Play every start in ``seeds`` once; outcomes in the order of ``seeds``. Ends what ``vector`` was playing."""
     obs = vector.reset(seeds)
-    streams = LatentStreams(policy.diffusion.latent_dim)
+    streams = LatentStreams(policy.latent_dim)
     length = np.zeros(vector.n, int)
     outcomes: dict[int, Outcome] = {}
     with Track(label, len(seeds)) as bar:

@@ -23,7 +23,7 @@ from postbc.adam import AdamW
 from postbc.config import DsrlConfig
 from postbc.finetune.critics import Critics, target_of
 from postbc.finetune.replay import Batch, Replay
-from postbc.policies.diffusion import DiffusionPolicy
+from postbc.policies.generative import GenerativePolicy
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.steering import Actor
 from postbc.storage.checkpoint import Nested
@@ -41,14 +41,14 @@ def shifted_reward(reward: Float[Tensor, "B"], steps: Float[Tensor, "B"], discou
 class Dsrl:
     """Actor, critics, temperature and replay of one run; everything it knows is in :meth:`state`."""
 
-    def __init__(self, diffusion: DiffusionPolicy, config: DsrlConfig, seed: int) -> None:
-        self.diffusion, self.config = diffusion.requires_grad_(False), config
+    def __init__(self, model: GenerativePolicy, config: DsrlConfig, seed: int) -> None:
+        self.model, self.config = model.requires_grad_(False), config
         self.generators = Generators(seed, ("weights", "initial", "actor", "replay", "update"))
         torch.manual_seed(self.generators["weights"].initial_seed())
-        obs_dim, latent_dim = diffusion.obs_dim, diffusion.latent_dim
+        obs_dim, latent_dim = model.obs_dim, model.latent_dim
         self.actor = Actor(obs_dim, latent_dim, config.hidden, config.layers, config.noise_bound)
         self.critics = Critics(obs_dim, latent_dim, config.hidden, config.layers)
-        self.critics.obs_normalizer.load_state_dict(diffusion.obs_normalizer.state_dict())
+        self.critics.obs_normalizer.load_state_dict(model.obs_normalizer.state_dict())
         self.target = target_of(self.critics)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(INITIAL_TEMPERATURE)))
         self.replay = Replay(config.buffer, obs_dim, latent_dim)
@@ -71,11 +71,11 @@ class Dsrl:
         """The latent noise to play and its chunk; while ``exploring`` w ~ N(0, I) clipped to the bound."""
         if exploring and not self.continued:
             bound = self.config.noise_bound
-            latent = torch.randn(len(obs), self.diffusion.latent_dim, generator=self.generators["initial"])
+            latent = torch.randn(len(obs), self.model.latent_dim, generator=self.generators["initial"])
             latent = latent.clamp(-bound, bound)
         else:
-            latent, _ = self.actor.sample(self.diffusion.obs_normalizer(obs), self.generators["actor"])
-        return latent, self.diffusion.sample(obs, latent)
+            latent, _ = self.actor.sample(self.model.obs_normalizer(obs), self.generators["actor"])
+        return latent, self.model.sample(obs, latent)
 
     def update(self) -> Metrics:
         """One gradient step of critics, actor and temperature, one step of the target."""
@@ -83,7 +83,7 @@ class Dsrl:
         temperature = self.log_temperature.detach().exp()
         critic_loss, metrics = self._critic_loss(batch, temperature)
         self._optimisers["critics"].minimise(critic_loss)
-        latent, log_prob = self.actor.sample(self.diffusion.obs_normalizer(batch.obs), self.generators["update"])
+        latent, log_prob = self.actor.sample(self.model.obs_normalizer(batch.obs), self.generators["update"])
         actor_loss = (temperature * log_prob - self.critics.value(batch.obs, latent)).mean()
         self._optimisers["actor"].minimise(actor_loss)
         entropy_gap = (log_prob + (self.config.target_entropy or 0.0)).detach().mean()
@@ -95,7 +95,7 @@ class Dsrl:
     def critic_target(self, batch: Batch, temperature: Tensor) -> Float[Tensor, "B"]:
         """y of the formula above."""
         with torch.no_grad():
-            normal = self.diffusion.obs_normalizer(batch.following)
+            normal = self.model.obs_normalizer(batch.following)
             latent, log_prob = self.actor.sample(normal, self.generators["update"])
             value = self.target.value(batch.following, latent) - temperature * log_prob
             return batch.reward + batch.bootstrap * value
@@ -111,7 +111,7 @@ class Dsrl:
 
     def policy(self) -> Policy:
         """The steered policy as it stands."""
-        return Policy(self.diffusion, Latent.STEERED, self.actor).eval()
+        return Policy(self.model, Latent.STEERED, self.actor).eval()
 
     def state(self) -> Nested:
         """Everything needed to go on exactly from here."""

@@ -17,6 +17,9 @@ class PostbcConfig(PreTrainedConfig):
     layers: int = 3
     denoising_steps: int = 100
     inference_steps: int = 8
+    kind: str = "diffusion"
+    conditional: bool = False
+    scale: float = 0.0
     latent: str = "sample"
     steering: dict[str, Any] | None = None
     # The model normalises by itself.

@@ -10,7 +10,10 @@ from typing import Any
 from safetensors.torch import load_file, save_file
 
 from postbc.errors import IntegrityError
-from postbc.policies.diffusion import DiffusionPolicy, DiffusionShape
+from postbc.policies.cvae import CvaePolicy
+from postbc.policies.diffusion import DiffusionPolicy
+from postbc.policies.flow import FlowPolicy
+from postbc.policies.generative import GenerativePolicy, PolicyShape
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.steering import Actor
 from postbc.storage.atomic import atomic_folder, read_json, write_json
@@ -24,11 +27,19 @@ _PREPROCESSOR = [
 ]
 
 
-def build_policy(shape: DiffusionShape, latent: Latent, steering: dict[str, Any] | None) -> Policy:
-    """A policy of this form with fresh weights; ``steering`` holds the actor's hidden, layers and bound."""
-    diffusion = DiffusionPolicy(shape)
-    actor = Actor(diffusion.obs_dim, diffusion.latent_dim, **steering) if steering else None
-    return Policy(diffusion, latent, actor)
+KINDS: dict[str, type[GenerativePolicy]] = {"diffusion": DiffusionPolicy, "flow": FlowPolicy, "cvae": CvaePolicy}
+
+
+def build_policy(shape: PolicyShape, latent: Latent, steering: dict[str, Any] | None, scale: float = 0.0) -> Policy:
+    """A policy of this form with fresh weights; ``steering`` holds the actor's hidden, layers and bound.
+
+    Raises IntegrityError for a kind that there is not.
+    """
+    if shape.kind not in KINDS:
+        raise IntegrityError(f"config.json asks for a {shape.kind!r} policy; there is {', '.join(KINDS)}.")
+    model = KINDS[shape.kind](shape)
+    actor = Actor(model.obs_dim, model.latent_dim, **steering) if steering else None
+    return Policy(model, latent, actor, scale)
 
 
 def _steering(policy: Policy) -> dict[str, Any] | None:
@@ -39,7 +50,7 @@ def _steering(policy: Policy) -> dict[str, Any] | None:
 
 
 def _config(policy: Policy) -> dict[str, Any]:
-    shape = policy.diffusion.shape
+    shape = policy.model.shape
     return {
         "type": "postbc",
         "n_obs_steps": 1,
@@ -55,15 +66,18 @@ def _config(policy: Policy) -> dict[str, Any]:
         "layers": shape.layers,
         "denoising_steps": shape.denoising_steps,
         "inference_steps": shape.inference_steps,
+        "kind": shape.kind,
+        "conditional": shape.conditional,
+        "scale": policy.scale,
         "latent": str(policy.latent),
         "steering": _steering(policy),
     }
 
 
-def shape_from_config(config: dict[str, Any]) -> DiffusionShape:
-    """The form of the diffusion policy that a ``config.json`` describes."""
+def shape_from_config(config: dict[str, Any]) -> PolicyShape:
+    """The form of the policy that a ``config.json`` describes."""
     features = config["input_features"]
-    return DiffusionShape(
+    return PolicyShape(
         state_dim=features["observation.state"]["shape"][0],
         environment_dim=features["observation.environment_state"]["shape"][0],
         action_dim=config["output_features"]["action"]["shape"][0],
@@ -72,6 +86,8 @@ def shape_from_config(config: dict[str, Any]) -> DiffusionShape:
         layers=config["layers"],
         denoising_steps=config["denoising_steps"],
         inference_steps=config["inference_steps"],
+        kind=config["kind"],
+        conditional=config["conditional"],
     )
 
 
@@ -86,14 +102,15 @@ def save_policy(policy: Policy, folder: Path) -> None:
         write_manifest(building)
 
 
-def load_policy(folder: Path, latent: Latent | None = None) -> Policy:
-    """Open a policy folder; ``latent`` replaces how the noise is chosen (zero instead of sampled).
+def load_policy(folder: Path, latent: Latent | None = None, scale: float | None = None) -> Policy:
+    """Open a policy folder; ``latent`` and ``scale`` replace how the noise is chosen and what a conditional policy is told.
 
     Raises IntegrityError when a file is missing, altered or does not fit its configuration.
     """
     check_manifest(folder)
     config = read_json(folder / "config.json")
-    policy = build_policy(shape_from_config(config), latent or Latent(config["latent"]), config["steering"])
+    chosen = config["scale"] if scale is None else scale
+    policy = build_policy(shape_from_config(config), latent or Latent(config["latent"]), config["steering"], chosen)
     weights = {k.removeprefix("policy."): v for k, v in load_file(folder / "model.safetensors").items()}
     try:
         policy.load_state_dict(weights)

@@ -1,4 +1,4 @@
-"""A policy as it is evaluated, registered and deployed: a diffusion policy and how its latent noise is chosen."""
+"""A policy as it is evaluated, registered and deployed: a generative model and how its latent noise is chosen."""
 
 from enum import StrEnum
 
@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from postbc.policies.diffusion import DiffusionPolicy
+from postbc.policies.generative import GenerativePolicy
 from postbc.policies.steering import Actor
 
 
@@ -19,26 +19,33 @@ class Latent(StrEnum):
 
 
 class Policy(nn.Module):
-    """Raw observations (B, O) → chunks (B, H, A) in raw units."""
+    """Raw observations (B, O) → chunks (B, H, A) in raw units.
 
-    def __init__(self, diffusion: DiffusionPolicy, latent: Latent, actor: Actor | None = None) -> None:
+    ``scale`` in [0, 1] is what a conditional policy is told about its coverage: 0 clones, 1 covers.
+    """
+
+    def __init__(self, model: GenerativePolicy, latent: Latent, actor: Actor | None = None, scale: float = 0.0) -> None:
         super().__init__()
         if (latent is Latent.STEERED) != (actor is not None):
             raise ValueError("a steered policy has an actor, any other has none")
-        self.diffusion, self.latent, self.actor = diffusion, latent, actor
-        self.obs_dim = diffusion.obs_dim
-        self.action_dim, self.chunk = diffusion.shape.action_dim, diffusion.shape.chunk
+        self.model, self.latent, self.actor, self.scale = model, latent, actor, scale
+        self.obs_dim, self.latent_dim = model.obs_dim, model.latent_dim
+        self.action_dim, self.chunk = model.shape.action_dim, model.shape.chunk
 
-    def noise(self, obs: Float[Tensor, "B O"], normal: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B D"]:
+    def noise(self, obs: Float[Tensor, "B O"], normal: Float[Tensor, "B W"] | None = None) -> Float[Tensor, "B W"]:
         """The latent noise for ``obs``; a sampled policy takes the standard ``normal`` numbers given, or draws some."""
         if self.actor is not None:
-            return self.actor.mode(self.diffusion.obs_normalizer(obs))
-        shape = (len(obs), self.diffusion.latent_dim)
+            return self.actor.mode(self.model.obs_normalizer(obs))
+        shape = (len(obs), self.latent_dim)
         if self.latent is Latent.ZERO:
             return torch.zeros(shape, device=obs.device)
         return torch.randn(shape, device=obs.device) if normal is None else normal
 
+    def decode(self, obs: Float[Tensor, "B O"], noise: Float[Tensor, "B W"]) -> Float[Tensor, "B H A"]:
+        """The chunk for latent ``noise``, at the policy's scale."""
+        return self.model.sample(obs, noise, torch.full((len(obs),), self.scale, device=obs.device))
+
     @torch.no_grad()
-    def act(self, obs: Float[Tensor, "B O"], normal: Float[Tensor, "B D"] | None = None) -> Float[Tensor, "B H A"]:
+    def act(self, obs: Float[Tensor, "B O"], normal: Float[Tensor, "B W"] | None = None) -> Float[Tensor, "B H A"]:
         """The chunk to execute; ``normal`` makes a sampled policy repeatable."""
-        return self.diffusion.sample(obs, self.noise(obs, normal))
+        return self.decode(obs, self.noise(obs, normal))

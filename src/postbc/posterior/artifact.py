@@ -1,22 +1,43 @@
-"""The posterior as one artifact folder: the ensemble, the factors, what they say about themselves."""
+"""The posterior as one artifact folder: the model, the factors, what the held-out episodes say of it."""
 
 from pathlib import Path
 from typing import Any
 
+from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
-from postbc.posterior.ensemble import Ensemble, save_ensemble
+from postbc.posterior.calibration import Calibration, to_json
 from postbc.posterior.factors import Factors
-from postbc.posterior.summary import plot_spread, summarise
-from postbc.storage.atomic import atomic_folder
-from postbc.storage.manifest import write_manifest
+from postbc.posterior.models import Posterior, save_model
+from postbc.posterior.plots import plot_calibration, plot_spread
+from postbc.posterior.summary import summarise
+from postbc.storage.atomic import atomic_folder, read_json, write_json
+from postbc.storage.manifest import check_manifest, write_manifest
+
+CALIBRATION = "calibration.json"
 
 
-def write_posterior(ensemble: Ensemble, frames: Frames, horizon: int, target: Path) -> dict[str, Any]:
-    """Write ensemble, factors and plot to ``target``, whole or not at all; returns the summary."""
-    factors = Factors.of(ensemble, frames)
+def write_posterior(
+    model: Posterior, frames: Frames, shape: tuple[int, PosteriorConfig], calibration: Calibration | None, target: Path
+) -> dict[str, Any]:
+    """Write everything to ``target``, whole or not at all; ``shape`` is (H, configuration). Returns the summary."""
+    horizon, config = shape
+    factors = Factors.of(model, frames, horizon, config.covariance)
     with atomic_folder(target) as building:
-        save_ensemble(ensemble, building)
+        save_model(model, building)
         factors.save(building)
         plot_spread(factors, frames, building / "spread.png")
+        if calibration is not None:
+            write_json(building / CALIBRATION, to_json(calibration))
+            plot_calibration(calibration, building / "calibration.png")
         write_manifest(building)
     return summarise(factors, frames, horizon)
+
+
+def calibrated_alpha(folder: Path) -> tuple[float | None, str]:
+    """α of the posterior in ``folder`` by its calibration, and why; None when it was not calibrated."""
+    check_manifest(folder)
+    path = folder / CALIBRATION
+    if not path.exists():
+        return None, "not calibrated"
+    found = read_json(path)
+    return float(found["alpha"]), str(found["reason"])

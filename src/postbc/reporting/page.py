@@ -21,7 +21,10 @@ from postbc.reporting.table import HEADINGS, difference_rows, rows
 from postbc.storage.checkpoint import flatten
 
 _STAGES = {"finetune_sim": "In simulation", "finetune_robot": "On the robot, training episodes"}
-_PICTURES = {"artifacts/posterior/spread.png": "How far the ensemble's members lie apart, over the demonstrations."}
+_PICTURES = {
+    "artifacts/posterior/spread.png": "How far the posterior's samples lie apart, over the demonstrations.",
+    "artifacts/posterior/calibration.png": "The posterior against episodes that were held out from it.",
+}
 
 
 def _data_url(path: Path, kind: str) -> str:

@@ -26,16 +26,12 @@ class ModelFolder:
 
     path: Path
     name: str  # registered model name
-    kind: str  # policy, ensemble or critics: how pyfunc.py loads it
+    kind: str  # policy, posterior or critics: how pyfunc.py loads it
     life: str
     method: str
     task: str
     stage: str  # the pipeline stage that made it
     tags: dict[str, str] = field(default_factory=dict)  # lineage
-
-
-def _methods(root: Path) -> list[str]:
-    return sorted({p.name for life in POLICIES for p in (root / "artifacts" / life).glob("*") if p.is_dir()})
 
 
 def _of_method(prefix: str, task: str, method: str) -> Iterator[ModelFolder]:
@@ -52,9 +48,9 @@ def models_of(root: Path, config: Config) -> list[ModelFolder]:
     Raises DataError when there is none.
     """
     prefix, task = config.register.prefix, config.task.name
-    name, path = f"{prefix}-{task}-ensemble", Path("artifacts/posterior")
-    ensemble = ModelFolder(path, name, "ensemble", "posterior", "ensemble", task, "posterior")
-    made = [ensemble, *(m for method in _methods(root) for m in _of_method(prefix, task, method))]
+    name, path = f"{prefix}-{task}-posterior", Path("artifacts/posterior")
+    posterior = ModelFolder(path, name, "posterior", "posterior", "posterior", task, "posterior")
+    made = [posterior, *(m for method in config.methods for m in _of_method(prefix, task, method))]
     present = [model for model in made if (root / model.path).is_dir()]
     if not present:
         raise DataError(f"{root / 'artifacts'} holds no model: run `dvc repro` first.")

@@ -4,7 +4,7 @@ MLflow copies it beside the weights and executes it on load; the rest of postbc 
 registered folder is checked against its manifest first. Inputs are float32 arrays by name:
 
 * policy: ``obs (B, O)`` → ``(B, H, A)``, one sampled chunk a row, raw units
-* ensemble: ``obs (B, O)`` → ``mean (B, D)`` and ``std (B, D)`` over the members
+* posterior: ``obs (B, O)`` → ``mean (B, D)`` and ``std (B, D)`` over the members
 * critics: ``obs (B, O)`` and ``noise (B, D)`` → ``(B,)``, the value of playing that noise
 """
 
@@ -23,7 +23,7 @@ from postbc.storage.manifest import check_manifest
 Arrays = dict[str, np.ndarray]
 LOADERS = {
     "policy": ("postbc.policies.folder", "load_policy"),
-    "ensemble": ("postbc.posterior.ensemble", "load_ensemble"),
+    "posterior": ("postbc.posterior.models", "load_model"),
     "critics": ("postbc.finetune.critics", "load_critics"),
 }
 

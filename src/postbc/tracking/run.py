@@ -87,7 +87,7 @@ def _record(registry: Registry, run_id: str, versions: Versions, evaluation: Eva
         registry.log_results(model.name, version, run_id, _numbers(model, evaluation))
         registry.client.set_model_version_tag(model.name, str(version), "evaluated_on", setting)
         registry.set_alias(model.name, version, "candidate")
-    for kind in ("ensemble", "policy", "critics"):
+    for kind in ("posterior", "policy", "critics"):
         for name in dict.fromkeys(m.name for m, _ in versions if m.kind == kind):
             last = max(v for m, v in versions if m.name == name)
             registry.set_alias(name, _champion(registry, name, setting, versions) or last, "champion")

@@ -1,0 +1,57 @@
+"""Flow matching over chunks of actions (Lipman et al. 2023; rectified flow, Liu et al. 2023), sampled by Euler steps.
+
+    x_t = (1 − t) w + t x_1,   w ~ N(0, I),  t ~ U[0, 1],   L = E ‖(x_1 − w) − v_θ(x_t, t, s)‖²
+    x ← x + v_θ(x, t, s) / K   for t = 0, 1/K, … (K − 1)/K,   from x = w
+
+``x_1`` is the normalised, flattened chunk. The end is clipped to the demonstrated range, as diffusion's is.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from postbc.policies.generative import GenerativePolicy, PolicyShape
+from postbc.policies.networks import ResidualMlp, TimeEmbedding
+from postbc.training import Metrics
+
+TIME_SCALE = 100.0  # the embedding's frequencies are made for steps 0 … 99
+
+
+class FlowPolicy(GenerativePolicy):
+    """The diffusion policy's network, predicting a velocity; w has the chunk's own D = H·A dimensions."""
+
+    def __init__(self, shape: PolicyShape) -> None:
+        super().__init__(shape)
+        self.time = TimeEmbedding()
+        width = self.latent_dim + 2 * len(self.time.frequencies) + self.condition_dim
+        self.network = ResidualMlp(width, self.latent_dim, shape.hidden, shape.layers)
+
+    def velocity(
+        self, x: Float[Tensor, "B D"], time: Float[Tensor, "B"], condition: Float[Tensor, "B C"]
+    ) -> Float[Tensor, "B D"]:
+        """Predicted velocity at ``x`` and ``time`` in [0, 1]."""
+        return self.network(torch.cat([x, self.time(TIME_SCALE * time), condition], dim=1))  # type: ignore[no-any-return]
+
+    def loss(
+        self,
+        obs: Float[Tensor, "B O"],
+        chunk: Float[Tensor, "B H A"],
+        generator: torch.Generator,
+        scale: Float[Tensor, "B"] | None = None,
+    ) -> tuple[Tensor, Metrics]:
+        """L of the formula above, a mean over dimensions."""
+        x1 = self.normalise(chunk)
+        time = torch.rand(len(x1), generator=generator).to(x1.device)
+        noise = torch.randn(x1.shape, generator=generator).to(x1.device)
+        between = torch.lerp(noise, x1, time[:, None])
+        return F.mse_loss(self.velocity(between, time, self.condition(obs, scale)), x1 - noise), {}
+
+    def sample(
+        self, obs: Float[Tensor, "B O"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "B H A"]:
+        """The chunk at the end of the flow from the latent ``noise``; deterministic and differentiable."""
+        condition, x, count = self.condition(obs, scale), noise, self.shape.inference_steps
+        for step in range(count):
+            x = x + self.velocity(x, x.new_full((len(x),), step / count), condition) / count
+        return self.raw(x.clamp(-1, 1))

@@ -1,0 +1,186 @@
+"""Is the posterior as wide as the mean is wrong? Measured on episodes that were held out.
+
+The model is fitted without a fold of episodes and predicts them: mean m, posterior variance V, residual r = a − m. What a
+residual holds is what the demonstrator varies by himself and what is not known about his mean:
+
+    r_nd ~ N(0, v_d + κ V_nd)      (n a held-out frame, d one of the D numbers of a chunk, in half ranges)
+
+v_d (his own variance, one a dimension) and κ (how much of the posterior's variance shows up as error) maximise that
+likelihood together. κ = 1 says that the posterior is right, κ < 1 that it is too wide, κ ≈ 0 that where the members
+disagree they are no more wrong than elsewhere. **alpha: auto** is √κ, limited to ALPHA_RANGE: the posterior noise then has
+the size of the mean's error on episodes that were not seen. Interval: bootstrap over held-out episodes, because frames of
+one episode are wrong together. Departure from taking the residuals' size itself: that would count the demonstrator's own
+variation a second time (the policy clones it anyhow) and asks for noise that costs success.
+"""
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int64
+from scipy.optimize import minimize
+from torch import Tensor
+
+from postbc.config import PosteriorConfig
+from postbc.demos.frames import Frames
+from postbc.posterior.models import fit_posterior
+from postbc.posterior.targets import half_range
+from postbc.storage.checkpoint import Checkpoints, identity
+
+ALPHA_RANGE: Final = (0.25, 2.0)
+LEVELS: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
+RESAMPLES: Final = 40
+FLOOR: Final = 1e-6  # of variances, in squared half ranges
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """Predictions of frames whose episodes the model had not seen, in half ranges; dimensions that never vary left out."""
+
+    residual: Float[Tensor, "N D"]
+    centred: Float[Tensor, "N E D"]
+    episode: Int64[Tensor, "N"]
+
+    @property
+    def variance(self) -> Float[Tensor, "N D"]:
+        """V, the posterior's."""
+        return self.centred.square().mean(1)
+
+    def of_episodes(self, episodes: Int64[Tensor, "K"]) -> "HeldOut":
+        """These episodes, as often as they are named."""
+        rows = torch.cat([torch.where(self.episode == e)[0] for e in episodes])
+        return HeldOut(self.residual[rows], self.centred[rows], self.episode[rows])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """What the held-out episodes say; ``alpha`` follows from it."""
+
+    alpha: float
+    alpha_low: float  # 95 % interval
+    alpha_high: float
+    kappa: float
+    own_spread: float  # root mean square of what the demonstrator varies by himself, in half ranges
+    posterior_spread: float  # root mean square of the posterior, likewise
+    residual: float  # root mean square error of the mean, likewise
+    coverage: dict[str, list[float]]  # share of residuals inside each level's interval: before, after, both
+    energy_score: dict[str, float]  # of predictive samples at α = 0, 1 and alpha; smaller is better
+    reason: str
+
+
+def hold_out(frames: Frames, horizon: int, config: PosteriorConfig, seed: int, checkpoints: Checkpoints) -> HeldOut:
+    """Fit without each fold of episodes in turn and predict it. There are at most as many folds as episodes."""
+    order = torch.randperm(frames.episodes, generator=torch.Generator().manual_seed(seed))
+    parts = list(_predictions(frames, horizon, config, seed, checkpoints, order.tensor_split(_folds(config, frames))))
+    residual, centred, episode = (torch.cat(column) for column in zip(*parts, strict=True))
+    return HeldOut(residual.cpu(), centred.cpu(), episode.cpu())
+
+
+def _folds(config: PosteriorConfig, frames: Frames) -> int:
+    return min(config.folds, frames.episodes)
+
+
+def _predictions(
+    frames: Frames,
+    horizon: int,
+    config: PosteriorConfig,
+    seed: int,
+    checkpoints: Checkpoints,
+    folds: tuple[Tensor, ...],
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    half = half_range(frames).repeat(horizon)
+    varied = half > 0
+    everything = torch.arange(frames.episodes)
+    for number, fold in enumerate(folds):
+        seen = frames.select(everything[~torch.isin(everything, fold)].to(frames.episode.device))
+        unseen = frames.select(fold.to(frames.episode.device))
+        own = Checkpoints(checkpoints.folder / f"fold_{number}", identity(checkpoints.identity, number))
+        model, _ = fit_posterior(seen, horizon, config, seed, own)
+        predicted = torch.cat([model.predict(obs) for obs in unseen.obs.split(4096)])
+        mean = predicted.mean(1)
+        residual = (unseen.all_chunks(horizon) - mean)[:, varied] / half[varied]
+        centred = ((predicted - mean[:, None]) / half.clamp_min(1e-12))[..., varied]
+        yield residual, centred, torch.sort(fold).values.to(unseen.episode.device)[unseen.episode]
+
+
+def separate(held: HeldOut) -> tuple[float, Float[Tensor, "D"]]:
+    """κ and v_d that maximise the likelihood of the residuals."""
+    squared, variance = held.residual.double().square().numpy(), held.variance.double().numpy()
+    size = squared.shape[1]
+
+    def objective(log: np.ndarray) -> tuple[float, np.ndarray]:
+        own, kappa = np.exp(log[:size]), math.exp(log[size])
+        total = own + kappa * variance + FLOOR
+        slope = (1 / total - squared / total**2) / (2 * squared.size)
+        value = float((np.log(total) + squared / total).mean() / 2)
+        return value, np.append(own * slope.sum(0), kappa * (slope * variance).sum())
+
+    start = np.log(np.append(squared.mean(0) / 2 + FLOOR, 0.5))
+    bounds = [(math.log(FLOOR), 4.0)] * size + [(math.log(1e-4), math.log(1e3))]
+    found = minimize(objective, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    return float(np.exp(found.x[size])), torch.from_numpy(np.exp(found.x[:size]))
+
+
+def _inside(held: HeldOut, variance: Float[Tensor, "N D"]) -> list[float]:
+    """Share of residuals within the central interval of each of LEVELS of N(0, ``variance``)."""
+    score = held.residual.double().abs() / variance.clamp_min(FLOOR).sqrt()
+    width = torch.special.ndtri(torch.tensor([(1 + level) / 2 for level in LEVELS], dtype=torch.double))
+    return [float((score <= w).double().mean()) for w in width]
+
+
+def energy_score(held: HeldOut, own: Float[Tensor, "D"], alpha: float, samples: int = 16) -> float:
+    """E‖y − a‖ − ½ E‖y − y'‖ of predictive samples y = m + α w + N(0, v) (Gneiting & Raftery 2007), a mean over frames."""
+    generator = torch.Generator().manual_seed(0)
+    count, members, size = held.centred.shape
+    z = torch.randn(samples, count, members, generator=generator) / math.sqrt(members)
+    noise = torch.randn(samples, count, size, generator=generator) * own.float().sqrt()
+    drawn = alpha * torch.einsum("sne,ned->snd", z, held.centred) + noise
+    error = (drawn - held.residual).norm(dim=2).mean()
+    apart = (drawn - drawn.roll(1, 0)).norm(dim=2).mean()
+    return float(error - apart / 2)
+
+
+def calibrate(held: HeldOut, seed: int) -> Calibration:
+    """Separate the two sources of error and choose α."""
+    kappa, own = separate(held)
+    episodes = torch.unique(held.episode)
+    generator = torch.Generator().manual_seed(seed)
+    draws = [torch.randint(len(episodes), (len(episodes),), generator=generator) for _ in range(RESAMPLES)]
+    spread = np.sqrt([separate(held.of_episodes(episodes[draw]))[0] for draw in draws])
+    alpha, (low, high) = _limited(math.sqrt(kappa)), np.quantile(spread, (0.025, 0.975))
+    variance = held.variance.double()
+    return Calibration(
+        alpha=alpha,
+        alpha_low=_limited(float(low)),
+        alpha_high=_limited(float(high)),
+        kappa=kappa,
+        own_spread=float(own.mean().sqrt()),
+        posterior_spread=float(variance.mean().sqrt()),
+        residual=float(held.residual.square().mean().sqrt()),
+        coverage={
+            "level": list(LEVELS),
+            "posterior alone": _inside(held, variance),
+            "posterior and own variation": _inside(held, own + variance),
+            "after scaling": _inside(held, own + alpha**2 * variance),
+        },
+        energy_score={name: energy_score(held, own, a) for name, a in (("0", 0.0), ("1", 1.0), ("alpha", alpha))},
+        reason=_reason(math.sqrt(kappa), alpha, len(episodes)),
+    )
+
+
+def _limited(alpha: float) -> float:
+    low, high = ALPHA_RANGE
+    return min(max(alpha, low), high)
+
+
+def _reason(found: float, alpha: float, episodes: int) -> str:
+    said = f"on {episodes} held-out episodes the mean is off by {found:.2f} times what the posterior says"
+    return said if alpha == found else f"{said}; limited to {alpha:.2f}"
+
+
+def to_json(calibration: Calibration) -> dict[str, Any]:
+    """JSON form."""
+    return asdict(calibration)

@@ -1,0 +1,62 @@
+"""The closed form against what is known of it."""
+
+import torch
+from toy import make_frames, toy_episode
+
+from postbc.config import PosteriorConfig
+from postbc.posterior.last_layer import autocorrelation_time, evidence
+from postbc.posterior.models import fit_posterior, load_model, save_model
+from postbc.storage.checkpoint import Checkpoints
+from postbc.storage.manifest import write_manifest
+
+CONFIG = PosteriorConfig(kind="last_layer", members=400, hidden=16, layers=2, steps=400, batch=32)
+
+
+def fit(frames, tmp_path, config=CONFIG):
+    return fit_posterior(frames, 2, config, 0, Checkpoints(tmp_path / "checkpoint", "test"))[0]
+
+
+def test_evidence_recovers_the_noise_of_a_linear_problem():
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(4000, 6, generator=generator, dtype=torch.double)
+    weights = 2.0 * torch.randn(6, 1, generator=generator, dtype=torch.double)
+    y = features @ weights + 0.3 * torch.randn(4000, 1, generator=generator, dtype=torch.double)
+    eigen, basis = torch.linalg.eigh(features.T @ features)
+    prior, noise = evidence(eigen, basis.T @ (features.T @ y), y.square().sum(0), 4000)
+    assert abs(float(noise) ** -0.5 - 0.3) < 0.01
+    assert 0.5 < float(prior) ** -0.5 / float(weights.square().mean().sqrt()) < 2
+
+
+def test_its_variance_is_the_formulas(frames, tmp_path):
+    """Draws against φᵀ (λI + βΦᵀΦ/τ)⁻¹ φ computed directly, where no prediction is clipped."""
+    model = fit(frames, tmp_path)
+    features = model.features(model.obs_normalizer(frames.obs)).double()
+    drawn = torch.einsum("nf,fed->ned", features, model.draws.double())
+    covariance = torch.einsum("fed,ged->dfg", model.draws.double(), model.draws.double()) / CONFIG.members
+    direct = torch.einsum("nf,dfg,ng->nd", features, covariance, features)
+    assert torch.allclose(drawn.square().mean(1), direct, rtol=1e-6)
+    predicted = model.predict(frames.obs)
+    assert predicted.shape == (len(frames), CONFIG.members, 4)
+    assert (predicted.std(1).mean(0) > 0).all()
+
+
+def test_more_demonstrations_leave_less_open(tmp_path):
+    few, many = (make_frames([toy_episode(n) for n in range(count)]) for count in (24, 96))
+    spread = [fit(f, tmp_path / str(len(f))).predict(few.obs).std(1).mean() for f in (few, many)]
+    assert spread[1] < 0.7 * spread[0]
+
+
+def test_copies_of_a_frame_do_not_count_as_evidence(frames):
+    generator = torch.Generator().manual_seed(0)
+    white = torch.randn(len(frames), 4, generator=generator)
+    assert autocorrelation_time(white, frames) < 1.3
+    held = torch.randn(frames.episodes, 4, generator=generator)[frames.episode]
+    assert autocorrelation_time(held, frames) > 8  # the episodes have 12 frames
+
+
+def test_it_is_saved_and_opened(frames, tmp_path):
+    model, folder = fit(frames, tmp_path), tmp_path / "posterior"
+    folder.mkdir()
+    save_model(model, folder)
+    write_manifest(folder)
+    assert torch.equal(load_model(folder).predict(frames.obs), model.predict(frames.obs))
