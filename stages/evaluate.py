@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from postbc.config import Config
+from postbc.evaluation.coverage import compare, cover
 from postbc.evaluation.lives import Candidate, evaluate_all
 from postbc.evaluation.video import film
 from postbc.finetune.artifact import POLICY, env_steps
@@ -18,7 +19,7 @@ from postbc.robots.environment import robot_env
 from postbc.sims import get_task
 from postbc.sims.rendering import RenderingUnavailableError, choose_backend
 from postbc.sims.starts import EVALUATION, VERSION, seeds
-from postbc.sims.vector import ChunkEnvs
+from postbc.sims.vector import ChunkEnvs, ChunkVector
 from postbc.storage.atomic import atomic_folder, write_json
 from stages import paths
 from stages.running import arguments, log, run
@@ -55,6 +56,13 @@ def simulator(config: Config) -> dict[str, Any]:
     return {**get_task(config.task.env).describe(config.task.options)["versions"], "starts": VERSION}
 
 
+def coverage(config: Config, vector: ChunkVector, starts: list[int]) -> dict[str, Any]:
+    """What the pretrained policies reach in several tries; a conditional one is asked to cover (scale 1)."""
+    tries = config.evaluate.coverage_tries
+    policies = {method: load_policy(paths.PRETRAINED / method, scale=1.0) for method in config.methods}
+    return compare({m: cover(policy, vector, starts, tries, f"coverage {m}") for m, policy in policies.items()})
+
+
 def write_videos(config: Config, seed: int, target: Path) -> None:
     """Film the episode of ``seed`` for every life; says why not where nothing can be rendered."""
     limit = min(config.evaluate.video_steps, config.task.max_steps)
@@ -84,7 +92,9 @@ def main(config: Config, _: argparse.Namespace) -> None:
             stack.enter_context(closing(envs.vector(workers))) if envs else None for envs in environments(config)
         )
         assert sim is not None  # noqa: S101 - narrows the type
-        table = evaluate_all(candidates(config), sim, robot, starts)
+        table: dict[str, Any] = dict(evaluate_all(candidates(config), sim, robot, starts))
+        if config.evaluate.coverage_starts:
+            table["coverage"] = coverage(config, sim, starts[: config.evaluate.coverage_starts])
     write_json(paths.METRICS / "evaluation.json", {**table, "simulator": simulator(config)})
     write_videos(config, starts[0], paths.VIDEOS)
 

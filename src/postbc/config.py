@@ -123,7 +123,9 @@ class PretrainConfig:
     weight_decay: float = 1e-6
     ema: float = 0.995
     alpha: int | float | str = 1.0  # weight of the posterior noise (postbc…); auto: as posterior.calibration found
-    sigma: int | float | str = "matched"  # of sigma_bc, in half ranges; matched: the posterior noise's average, times alpha
+    sigma: int | float | str = (
+        "matched"  # of sigma_bc, in half ranges; matched: the posterior noise's average, times alpha
+    )
     share: float = 0.5  # of the targets that postbc_mixture perturbs
 
     def __post_init__(self) -> None:
@@ -232,11 +234,20 @@ class EvaluateConfig:
     """Held-out episodes, the same for every policy."""
 
     episodes: int = 50
+    coverage_starts: int = 20  # of them, played coverage_tries times each by the pretrained policies; 0: not measured
+    coverage_tries: int = 8
     workers: int = 2
     video_steps: int = 200  # length limit of a video, in control steps; 0 for none
 
     def __post_init__(self) -> None:
-        _require(self, episodes=self.episodes > 0, workers=self.workers > 0, video_steps=self.video_steps >= 0)
+        _require(
+            self,
+            episodes=self.episodes > 0,
+            coverage_starts=0 <= self.coverage_starts <= self.episodes,
+            coverage_tries=self.coverage_tries > 0,
+            workers=self.workers > 0,
+            video_steps=self.video_steps >= 0,
+        )
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from postbc.cli import models, preset, robot, tasks
+from postbc.cli import coverage, models, preset, robot, tasks
 from postbc.errors import PostbcError
 
 
@@ -30,6 +30,7 @@ app = typer.Typer(
 )
 app.add_typer(models.app, name="models")
 app.add_typer(robot.app, name="robot")
+app.command()(coverage.coverage)
 app.command("tasks")(tasks.list_tasks)
 app.command()(preset.preset)
 app.command()(tasks.collect)

@@ -4,6 +4,7 @@ Low-dimensional data fits in memory, and gathering windows there is hundreds of 
 frame at a time.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -64,6 +65,23 @@ class Frames:
         """The same frames on ``device``."""
         moved = {name: getattr(self, name).to(device) for name in ("obs", "action", "episode", "last")}
         return replace(self, **moved)
+
+
+def stack_frames(episodes: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], fps: int) -> Frames:
+    """Frames from (state (T, S), environment (T, V), action (T, A)) of each episode; of no data set on disk."""
+    state, environment, action = (list(part) for part in zip(*episodes, strict=True))
+    lengths = torch.tensor([len(part) for part in action])
+    number = torch.repeat_interleave(torch.arange(len(action)), lengths)
+    obs = np.hstack([np.concatenate(state), np.concatenate(environment)]).astype(np.float32)
+    return Frames(
+        obs=torch.from_numpy(obs),
+        action=torch.from_numpy(np.concatenate(action).astype(np.float32)),
+        episode=number,
+        last=lengths.cumsum(0)[number] - 1,
+        state_dim=state[0].shape[1],
+        fps=fps,
+        fingerprint="",
+    )
 
 
 def load_frames(dataset: Path) -> Frames:

@@ -13,6 +13,7 @@ import torch
 from postbc.evaluation.statistics import paired_difference, wilson
 from postbc.policies.policy import Policy
 from postbc.progress import Track
+from postbc.sims.task import SEED_LIMIT
 from postbc.sims.vector import NO_SEED, ChunkVector
 
 
@@ -27,10 +28,10 @@ class Outcome:
 
 
 class LatentStreams:
-    """Standard normal numbers for each environment, from the stream of the episode it plays."""
+    """Standard normal numbers for each environment, from the stream of the episode it plays; ``attempt`` is another one."""
 
-    def __init__(self, size: int) -> None:
-        self.size = size
+    def __init__(self, size: int, attempt: int = 0) -> None:
+        self.size, self.attempt = size, attempt
         self._streams: dict[int, torch.Generator] = {}
 
     def draw(self, seeds: np.ndarray) -> torch.Tensor:
@@ -39,14 +40,17 @@ class LatentStreams:
 
     def _stream(self, seed: int) -> torch.Generator:
         if seed not in self._streams:
-            self._streams[seed] = torch.Generator().manual_seed(max(seed, 0))
+            self._streams[seed] = torch.Generator().manual_seed(max(seed, 0) + self.attempt * SEED_LIMIT)
         return self._streams[seed]
 
 
-def evaluate(policy: Policy, vector: ChunkVector, seeds: list[int], label: str) -> list[Outcome]:
-    """Play every start in ``seeds`` once; outcomes in the order of ``seeds``. Ends what ``vector`` was playing."""
+def evaluate(policy: Policy, vector: ChunkVector, seeds: list[int], label: str, attempt: int = 0) -> list[Outcome]:
+    """Play every start in ``seeds`` once; outcomes in the order of ``seeds``. Ends what ``vector`` was playing.
+
+    Another ``attempt`` plays the same starts with other latent noise.
+    """
     obs = vector.reset(seeds)
-    streams = LatentStreams(policy.latent_dim)
+    streams = LatentStreams(policy.latent_dim, attempt)
     length = np.zeros(vector.n, int)
     outcomes: dict[int, Outcome] = {}
     with Track(label, len(seeds)) as bar:

@@ -6,7 +6,13 @@ from typing import Any
 
 from postbc.reporting.results import Evaluation, life_title, method_title
 
-COLOURS = {"bc": "#5b7fb4", "sigma_bc": "#8a8f5a", "postbc": "#d2691e"}  # readable on light and on dark
+COLOURS = {  # readable on light and on dark
+    "bc": "#5b7fb4",
+    "sigma_bc": "#8a8f5a",
+    "postbc": "#d2691e",
+    "postbc_mixture": "#8b6fb0",
+    "postbc_conditional": "#4f9d8f",
+}
 _OTHER = "#8b6fb0"
 _INK = "#123456"  # stands for the page's text colour until the SVG is written
 _STYLE: dict[Any, Any] = {
@@ -103,3 +109,19 @@ def curves_figure(stages: dict[str, dict[str, dict[str, list[float]]]]) -> str:
         axes[0].set_ylabel("success, %")
 
     return _draw("Learning curves", 4.6 * max(len(stages), 1.4), 3.2, len(stages), paint)
+
+
+def coverage_figure(coverage: dict[str, Any]) -> str:
+    """Success of the best of n tries before any finetuning, one curve a method."""
+
+    def paint(axes: Any) -> None:
+        (ax,) = axes
+        for method in (m for m in COLOURS if m in coverage):
+            curve = [100 * share for share in coverage[method]["best_of"]]
+            ax.plot(range(1, len(curve) + 1), curve, "o-", ms=4, color=COLOURS[method], label=method_title(method))
+        ax.set_xlabel("tries from the same start")
+        ax.set_ylabel("at least one success, %")
+        ax.set_ylim(-2, 102)
+        ax.legend(loc="lower right")
+
+    return _draw("Best of n tries", 6, 3.2, 1, paint)

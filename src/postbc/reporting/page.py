@@ -7,17 +7,18 @@ from typing import Any
 
 from postbc.config import Config
 from postbc.reporting import words
-from postbc.reporting.figures import curves_figure, success_figure
+from postbc.reporting.figures import coverage_figure, curves_figure, success_figure
 from postbc.reporting.lock import LockedStage, data_hashes, read_lock
 from postbc.reporting.results import (
     LIVES,
+    Evaluation,
     life_title,
     method_title,
     read_curves,
     read_evaluation,
     read_registered,
 )
-from postbc.reporting.table import HEADINGS, difference_rows, rows
+from postbc.reporting.table import COVERAGE_HEADINGS, HEADINGS, coverage_rows, difference_rows, rows
 from postbc.storage.checkpoint import flatten
 
 _STAGES = {"finetune_sim": "In simulation", "finetune_robot": "On the robot, training episodes"}
@@ -71,6 +72,13 @@ def _figures(root: Path, curves: dict[str, words.Curves]) -> dict[str, Any]:
     return {"learning": curves_figure(drawn) if drawn else "", "pictures": pictures}
 
 
+def _coverage(evaluation: Evaluation) -> str:
+    measured = evaluation.coverage or {}
+    return (
+        coverage_figure(measured) if any("best_of" in row for row in measured.values() if isinstance(row, dict)) else ""
+    )
+
+
 def _fetchable(models: list[dict[str, Any]]) -> str:
     """Name of a policy with a champion, PostBC's if there is one; empty when there is none."""
     names = [m["name"] for m in models if m["kind"] == "policy" and "champion" in m["aliases"]]
@@ -99,6 +107,9 @@ def build_page(root: Path, config: Config) -> str:
         rows=rows(evaluation),
         differences=difference_rows(evaluation),
         success=success_figure(evaluation),
+        coverage=_coverage(evaluation),
+        coverage_headings=COVERAGE_HEADINGS,
+        coverage_rows=coverage_rows(evaluation.coverage or {}),
         **_figures(root, curves),
         videos=_videos(root),
         no_videos=_why_no_videos(root),

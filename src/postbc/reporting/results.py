@@ -18,7 +18,13 @@ LIVES = {  # in order; *_zero is the control, *_on_robot the same weights on the
     "finetuned_sim_on_robot": "finetuned in simulation, on the robot",
     "finetuned_robot": "finetuned on the robot",
 }
-METHODS = {"bc": "BC", "sigma_bc": "σ-BC", "postbc": "PostBC"}
+METHODS = {
+    "bc": "BC",
+    "sigma_bc": "σ-BC",
+    "postbc": "PostBC",
+    "postbc_mixture": "PostBC mixture",
+    "postbc_conditional": "PostBC conditional",
+}
 
 
 @dataclass(frozen=True)

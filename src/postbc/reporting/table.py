@@ -1,7 +1,7 @@
 """The table life × method, once for the page and once for a terminal: the same rows, the same words."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from postbc.reporting.results import Evaluation, life_title, method_title, read_evaluation
 from postbc.reporting.words import difference_words, percent, span
@@ -18,6 +18,7 @@ HEADINGS = (
     "Finetuning steps",
     "Mean best reward",
 )
+COVERAGE_HEADINGS = ("Method", "One try", "w = 0", "Best of all tries", "95 % interval", "Never", "Spread", "Energy")
 
 
 def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
@@ -36,6 +37,35 @@ def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
         for method in evaluation.methods
         if (result := results.get(method)) is not None
     ]
+
+
+def coverage_rows(coverage: dict[str, Any]) -> list[tuple[str, ...]]:
+    """One row a method that was measured, under COVERAGE_HEADINGS."""
+    measured = [(m, row) for m, row in coverage.items() if isinstance(row, dict) and "best_of" in row]
+    return [
+        (
+            method_title(method),
+            percent(row["success"]),
+            percent(row["zero"]),
+            percent(row["value"]),
+            f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %",
+            percent(row["never"]),
+            *(f"{row[key]:.3f}" if key in row else "–" for key in ("spread", "energy")),
+        )
+        for method, row in measured
+    ]
+
+
+def coverage_table(coverage: dict[str, Any]) -> "Table":
+    """The same for a rich console."""
+    from rich.table import Table
+
+    table = Table(title=f"Before any finetuning. {coverage['measure']}", header_style="bold")
+    for number, heading in enumerate(COVERAGE_HEADINGS):
+        table.add_column(heading, justify="right" if number else "left")
+    for row in coverage_rows(coverage):
+        table.add_row(*row)
+    return table
 
 
 def difference_rows(evaluation: Evaluation) -> list[tuple[str, str, str]]:

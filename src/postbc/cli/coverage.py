@@ -1,0 +1,91 @@
+"""``postbc coverage``: what the pretrained policies reach before any finetuning."""
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from postbc.config import Config
+    from postbc.demos.frames import Frames
+
+PRETRAINED = Path("artifacts/pretrained")
+
+
+def coverage(
+    starts: Annotated[int, typer.Option(help="Held-out initial states, the same for every method.")] = 64,
+    tries: Annotated[int, typer.Option(help="Times each start is played, each with latent noise of its own.")] = 32,
+    workers: Annotated[int, typer.Option(help="Environments side by side.")] = 8,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
+) -> None:
+    """Play the pretrained policies many times from the same starts: one try, w = 0, best of n, starts never solved.
+
+    Recordings that params.yaml leaves out of training (beyond ingest.max_episodes) measure spread and energy of actions.
+    """
+    from postbc.config import load_config
+    from postbc.evaluation.coverage import compare, cover
+    from postbc.sims import get_task
+    from postbc.sims.starts import EVALUATION, seeds
+    from postbc.sims.vector import ChunkEnvs
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    config = load_config()
+    task, held_out = get_task(config.task.env), _held_out(config)
+    make = partial(task.make, **config.task.options)
+    vector = ChunkEnvs(make, config.task.chunk, config.task.max_steps, task.stepping()).vector(workers)
+    try:
+        found = {
+            name: _with_actions(cover(policy, vector, seeds(EVALUATION, 0, starts), tries, name), policy, held_out)
+            for name, policy in _policies(config)
+        }
+    finally:
+        vector.close()
+    _show(compare(found), as_json)
+
+
+def _show(table: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        typer.echo(json.dumps(table, indent=2))
+        return
+    from rich.console import Console
+
+    from postbc.reporting.table import coverage_table
+
+    Console(width=None if sys.stdout.isatty() else 140).print(coverage_table(table))
+
+
+def _policies(config: "Config") -> Iterator[tuple[str, Any]]:
+    from postbc.errors import DataError
+    from postbc.policies.folder import load_policy
+
+    for method in config.methods:
+        if not (PRETRAINED / method).is_dir():
+            raise DataError(f"{PRETRAINED / method} is missing: run `dvc repro pretrain` first.")
+        yield method, load_policy(PRETRAINED / method, scale=1.0)  # a conditional policy is asked to cover
+
+
+def _held_out(config: "Config") -> "Frames | None":
+    """Frames of the recordings that were not trained on; None where there are none."""
+    from postbc.demos.frames import stack_frames
+    from postbc.demos.readers import find_sources
+    from postbc.sims import get_task
+
+    if config.ingest.max_episodes is None:
+        return None
+    recorded = (episode for source in find_sources(Path(config.ingest.source)) for episode in source.episodes())
+    rest = [(e, get_task(config.task.env).observe(e.obs)) for e in islice(recorded, config.ingest.max_episodes, None)]
+    return stack_frames([(*seen, e.action) for e, seen in rest], config.task.fps) if rest else None
+
+
+def _with_actions(covered: Any, policy: Any, held_out: "Frames | None") -> Any:
+    from dataclasses import replace
+
+    from postbc.evaluation.coverage import against_demonstrations
+
+    return covered if held_out is None else replace(covered, actions=against_demonstrations(policy, held_out))
