@@ -50,6 +50,10 @@ class Targets:
         low, high = self.frames.action.amin(0), self.frames.action.amax(0)
         return perturbed.clamp(low, high), scale if self.method is Method.POSTBC_CONDITIONAL else None
 
+    def noise(self, index: Int64[Tensor, "B"], generator: torch.Generator) -> Float[Tensor, "B H A"]:
+        """What :meth:`draw` adds to the demonstrated chunks."""
+        return self.draw(index, generator)[0] - self.frames.chunks(index, self.horizon)
+
     def _scale(self, count: int, generator: torch.Generator) -> Float[Tensor, "B"]:
         """Factor on each frame's noise."""
         if self.method is Method.POSTBC_MIXTURE:
