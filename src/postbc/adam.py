@@ -4,6 +4,7 @@ its compiler before the first step: a pipeline of short stages would pay that in
 Equal to ``torch.optim.AdamW(fused=True)`` number by number (tested), with a state that is plain tensors.
 """
 
+import math
 from collections.abc import Iterable
 
 import torch
@@ -13,9 +14,12 @@ from torch import Tensor, nn
 class AdamW:
     """Steps all ``parameters`` with one learning rate; β = (0.9, 0.999), ε = 1e-8."""
 
-    def __init__(self, parameters: Iterable[nn.Parameter], rate: float, weight_decay: float = 0.0) -> None:
+    def __init__(
+        self, parameters: Iterable[nn.Parameter], rate: float, weight_decay: float = 0.0, clip: float = math.inf
+    ) -> None:
+        """``clip`` is the largest norm that all gradients together may have."""
         self.parameters = list(parameters)
-        self.rate, self.weight_decay = rate, weight_decay
+        self.rate, self.weight_decay, self.clip = rate, weight_decay, clip
         self._mean = [torch.zeros_like(p) for p in self.parameters]
         self._square = [torch.zeros_like(p) for p in self.parameters]
         self._count = [torch.zeros((), device=p.device) for p in self.parameters]
@@ -24,6 +28,9 @@ class AdamW:
         """One step down the gradient of ``loss``; gradients of other parameters are not touched."""
         gradients = torch.autograd.grad(loss, self.parameters)
         with torch.no_grad():
+            if self.clip < math.inf:
+                norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+                torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))
             torch._foreach_add_(self._count, 1)
             torch._fused_adamw_(
                 self.parameters,  # type: ignore[arg-type]

@@ -122,6 +122,8 @@ class PretrainConfig:
     learning_rate: float = 1e-3
     weight_decay: float = 1e-6
     ema: float = 0.995
+    clip: float = 10.0  # largest norm of the gradient
+    validation: float = 0.0  # share of the episodes held out to watch the loss on what they demonstrated
     alpha: int | float | str = 1.0  # weight of the posterior noise (postbc…); auto: as posterior.calibration found
     sigma: int | float | str = (
         "matched"  # of sigma_bc, in half ranges; matched: the posterior noise's average, times alpha
@@ -140,6 +142,8 @@ class PretrainConfig:
             learning_rate=self.learning_rate > 0,
             weight_decay=self.weight_decay >= 0,
             ema=0 <= self.ema < 1,
+            clip=self.clip > 0,
+            validation=0 <= self.validation < 1,
             policy=self.policy in ("diffusion", "flow", "cvae"),
             alpha=self.alpha == "auto" or _size(self.alpha),
             sigma=self.sigma == "matched" or _size(self.sigma),

@@ -68,6 +68,7 @@ class Schedule:
     learning_rate: float
     weight_decay: float = 0.0
     checkpoint_every: int = 500
+    clip: float = math.inf  # largest norm of the gradient
 
     def rate(self, step: int) -> float:
         """Learning rate at ``step``."""
@@ -87,15 +88,19 @@ class Run:
 
 
 def train(
-    run: Run, module: nn.Module, loss: Callable[[], tuple[Tensor, Metrics]], ema: Ema | None = None
+    run: Run,
+    module: nn.Module,
+    loss: Callable[[], tuple[Tensor, Metrics]],
+    ema: Ema | None = None,
+    validate: Callable[[], Metrics] = dict,
 ) -> list[Metrics]:
     """Minimise ``loss()`` over the parameters of ``module``; goes on from the run's checkpoint when it has one.
 
-    Returns a row of metrics for every hundredth of the way. Raises TrainingDivergedError at the first loss that is not
-    finite; the last checkpoint is kept.
+    Returns a row of metrics for every hundredth of the way, with what ``validate`` says then. Raises TrainingDivergedError
+    at the first loss that is not finite; the last checkpoint is kept.
     """
     trained = (parameter for parameter in module.parameters() if parameter.requires_grad)
-    optimiser = AdamW(trained, run.schedule.learning_rate, run.schedule.weight_decay)
+    optimiser = AdamW(trained, run.schedule.learning_rate, run.schedule.weight_decay, run.schedule.clip)
     start, rows = _resume(run, module, optimiser, ema)
     every = max(1, run.schedule.steps // 100)
     with Track(run.label, run.schedule.steps) as bar:
@@ -110,7 +115,7 @@ def train(
                 ema.update()
             if step % every == 0 or step + 1 == run.schedule.steps:
                 _check(value.detach(), f"{run.label} step {step}")
-                rows.append({"step": step, "loss": float(value.detach()), **metrics})
+                rows.append({"step": step, "loss": float(value.detach()), **metrics, **validate()})
             bar.advance(1, f"loss {rows[-1]['loss']:.4f}")
     if ema:
         ema.copy_to_module()

@@ -1,17 +1,23 @@
+import math
+import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from toy import make_frames, toy_episode
 
+from postbc.adam import AdamW
 from postbc.config import Method, PretrainConfig
 from postbc.errors import IntegrityError, TrainingDivergedError
 from postbc.policies.diffusion import DiffusionPolicy, squared_cosine
 from postbc.policies.folder import load_policy, save_policy
 from postbc.policies.generative import PolicyShape
 from postbc.policies.policy import Latent, Policy
-from postbc.policies.pretrain import pretrain
+from postbc.policies.pretrain import pretrain, split
 from postbc.policies.steering import Actor
 from postbc.posterior.factors import Factors
 from postbc.posterior.targets import Targets
@@ -59,8 +65,6 @@ def test_a_perfect_denoiser_gives_back_the_chunk(monkeypatch):
 
 def test_it_learns_both_modes(tmp_path):
     """One observation, two demonstrated actions: samples must be near either and rarely between."""
-    from toy import make_frames, toy_episode
-
     frames = make_frames([toy_episode(0, 200)])
     sign = torch.where(torch.arange(200) % 2 == 0, 1.0, -1.0)[:, None]
     frames.action.copy_(sign.expand(200, 2))
@@ -180,8 +184,6 @@ def test_every_kind_learns_by_every_method_and_comes_back(frames, tmp_path, kind
 @pytest.mark.parametrize("kind", ["flow", "cvae"])
 def test_other_kinds_learn_both_modes_too(tmp_path, kind):
     """One observation, two demonstrated actions that differ in sign: latent noise has to choose between them."""
-    from toy import make_frames, toy_episode
-
     frames = make_frames([toy_episode(0, 200)])
     frames.action.copy_(torch.where(torch.arange(200) % 2 == 0, 1.0, -1.0)[:, None].expand(200, 2))
     frames.obs.zero_()
@@ -190,3 +192,79 @@ def test_other_kinds_learn_both_modes_too(tmp_path, kind):
     drawn = policy.act(torch.zeros(400, 4), torch.randn(400, policy.latent_dim))[:, 0]
     assert ((drawn.abs() - 1).abs() < 0.3).all(dim=1).float().mean() > 0.85
     assert 0.3 < (drawn[:, 0] > 0).float().mean() < 0.7
+
+
+def test_validation_watches_episodes_that_are_not_trained_on(frames, tmp_path, monkeypatch):
+    seen, unseen = split(frames, 0.3, 0)
+    trained, watched = (set(frames.episode[index].tolist()) for index in (seen, unseen))
+    assert trained | watched == set(range(6))
+    assert (len(watched), trained & watched) == (2, set())
+    drawn = []
+    original = Targets.draw
+    monkeypatch.setattr(Targets, "draw", lambda self, index, g: (drawn.append(index), original(self, index, g))[1])
+    _, rows = train(frames, tmp_path, config=replace(SMALL, validation=0.3))
+    assert set(frames.episode[torch.cat(drawn)].tolist()) == trained
+    assert rows[-1]["validation"] < rows[0]["validation"]
+    assert len(split(make_frames([toy_episode(0)]), 0.9, 0)[0]) == 12  # one episode is never held out
+
+
+def test_a_gradient_is_no_longer_than_the_clip():
+    layer = torch.nn.Linear(2, 1, bias=False)
+    plain, clipped = (AdamW(layer.parameters(), 0.0, clip=clip) for clip in (math.inf, 1.0))
+    x = torch.tensor([[300.0, 400.0]])
+    for optimiser in (plain, clipped):
+        optimiser.minimise(layer(x).sum())
+    first = torch.stack([o.state()["mean"][0] for o in (plain, clipped)]).norm(dim=(1, 2)) / 0.1
+    assert torch.allclose(first, torch.tensor([500.0, 1.0]), rtol=1e-4)
+
+
+KILLED = """
+import sys, torch
+from pathlib import Path
+from toy import make_frames, toy_episode
+from postbc.config import Method, PretrainConfig
+from postbc.policies.folder import save_policy
+from postbc.policies.pretrain import pretrain, split
+from postbc.posterior.factors import Factors
+from postbc.posterior.targets import Targets
+from postbc.storage.checkpoint import Checkpoints
+torch.set_num_threads(1)
+folder = Path(sys.argv[1])
+frames = make_frames([toy_episode(n) for n in range(6)])
+factors = Factors(0.01 * torch.randn(len(frames), 4, 6, generator=torch.Generator().manual_seed(0)), "toy", "full", 3)
+config = PretrainConfig(hidden=32, layers=2, denoising_steps=20, inference_steps=5, steps=2600, batch=32, ema=0.9)
+targets = Targets(frames, 3, Method.POSTBC_CONDITIONAL, 0.5, factors)
+policy, rows = pretrain(targets, config, 0, Checkpoints(folder / "checkpoint", "x"))
+save_policy(policy, folder / "policy")
+"""
+
+
+def checkpoint(folder: Path) -> bytes:
+    """What the checkpoint says; nothing while there is none, or while it is being replaced."""
+    try:
+        return (folder / "checkpoint" / "state.json").read_bytes()
+    except FileNotFoundError:
+        return b""
+
+
+def test_a_killed_training_ends_in_the_same_policy_bit_for_bit(tmp_path):
+    """SIGKILL once there is a first checkpoint, a second one, … until the run is through; against a run left alone."""
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
+    weights = []
+    for name, kills in (("whole", 0), ("killed", 3)):
+        folder, killed = tmp_path / name, 0
+        folder.mkdir()
+        while not (folder / "policy").is_dir():
+            process = subprocess.Popen([sys.executable, "-c", KILLED, str(folder)], env=environment)
+            before = checkpoint(folder)
+            while process.poll() is None and killed < kills:
+                if checkpoint(folder) not in (before, b""):
+                    time.sleep(0.07 * killed)
+                    process.kill()
+                    killed += 1
+                    break
+                time.sleep(0.005)
+            process.wait(120)
+        assert (killed > 0) == (kills > 0)
+        weights.append((folder / "policy" / "model.safetensors").read_bytes())
+    assert weights[0] == weights[1]

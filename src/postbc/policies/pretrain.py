@@ -4,7 +4,10 @@ Frames, the policy's own noise and the posterior noise come from generators of t
 start from the same weights and see the same frames in the same order with the same noise.
 """
 
+import math
+
 import torch
+from jaxtyping import Int64
 from torch import Tensor
 
 from postbc.config import Method, PretrainConfig
@@ -37,6 +40,15 @@ def build_model(frames: Frames, targets: Targets, config: PretrainConfig) -> Gen
     return model.to(frames.obs.device)
 
 
+def split(frames: Frames, share: float, seed: int) -> tuple[Int64[Tensor, "N"], Int64[Tensor, "M"]]:
+    """Frames to train on, and at most 2,048 of the episodes held out; at least one episode is kept for training."""
+    held_out = min(math.ceil(share * frames.episodes), frames.episodes - 1)
+    order = torch.randperm(frames.episodes, generator=torch.Generator().manual_seed(seed))
+    unseen = torch.isin(frames.episode.cpu(), order[:held_out])
+    chosen = torch.where(unseen)[0]
+    return torch.where(~unseen)[0], chosen[:: max(1, len(chosen) // 2048)].to(frames.obs.device)
+
+
 def pretrain(
     targets: Targets, config: PretrainConfig, seed: int, checkpoints: Checkpoints
 ) -> tuple[Policy, list[Metrics]]:
@@ -45,12 +57,21 @@ def pretrain(
     torch.manual_seed(generators["weights"].initial_seed())
     model = build_model(frames, targets, config)
 
+    seen, unseen = split(frames, config.validation, seed)
+
     def loss() -> tuple[Tensor, Metrics]:
-        index = torch.randint(len(frames), (config.batch,), generator=generators["order"]).to(frames.obs.device)
+        index = seen[torch.randint(len(seen), (config.batch,), generator=generators["order"])].to(frames.obs.device)
         chunk, scale = targets.draw(index, generators["posterior"])
         return model.loss(frames.obs[index], chunk, generators["policy"], scale)
 
-    schedule = Schedule(config.steps, config.learning_rate, config.weight_decay)
+    @torch.no_grad()
+    def validate() -> Metrics:
+        if not len(unseen):
+            return {}
+        chunk = frames.chunks(unseen, targets.horizon)  # as demonstrated, whatever the method
+        return {"validation": float(model.loss(frames.obs[unseen], chunk, torch.Generator().manual_seed(seed))[0])}
+
+    schedule = Schedule(config.steps, config.learning_rate, config.weight_decay, clip=config.clip)
     run = Run(f"pretrain {targets.method}", schedule, generators, checkpoints)
-    rows = train(run, model, loss, Ema(model, config.ema))
+    rows = train(run, model, loss, Ema(model, config.ema), validate)
     return Policy(model.cpu().eval(), Latent.SAMPLE), rows
