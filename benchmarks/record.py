@@ -18,7 +18,8 @@ def _processor() -> str:
     return names[0] if names else platform.processor()
 
 
-def _commit() -> str:
+def commit() -> str:
+    """The commit that is checked out; with -dirty when files differ from it."""
     asked = ["git", "describe", "--always", "--dirty", "--abbrev=12"]
     done = subprocess.run(asked, cwd=FOLDER, capture_output=True, text=True, check=False)
     return done.stdout.strip()
@@ -29,5 +30,5 @@ def write(name: str, packages: tuple[str, ...], numbers: dict[str, Any]) -> Path
     where = {"processor": _processor(), "cores": os.cpu_count(), "python": platform.python_version()}
     versions = {package: metadata.version(package) for package in packages}
     path = FOLDER / f"{name}.json"
-    write_json(path, {"hardware": where, "versions": versions, "commit": _commit(), "numbers": numbers})
+    write_json(path, {"hardware": where, "versions": versions, "commit": commit(), "numbers": numbers})
     return path

@@ -1,0 +1,199 @@
+"""Does PostBC cover more, and what does it cost before any finetuning? The protocol of docs/coverage.md, cell by cell.
+
+A cell is (task, size of the demonstration set, replicate, variant). Each is appended to benchmarks/results/coverage.jsonl when
+it is done, and one that stands there is not run again: the study goes on where it was stopped.
+"""
+
+import argparse
+import json
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks.record import FOLDER, commit
+from postbc.config import Method, PosteriorConfig, PretrainConfig, TaskConfig
+from postbc.demos.episode import Episode
+from postbc.demos.frames import Frames, stack_frames
+from postbc.demos.readers import find_sources
+from postbc.evaluation.coverage import against_demonstrations, cover, summary
+from postbc.policies.policy import Policy
+from postbc.policies.pretrain import pretrain
+from postbc.posterior.calibration import calibrate, hold_out
+from postbc.posterior.factors import Factors
+from postbc.posterior.models import fit_posterior
+from postbc.posterior.targets import Targets, matched_sigma
+from postbc.progress import log
+from postbc.sims import get_task
+from postbc.sims.demonstrators.collect import Recipe, collect, default_task
+from postbc.sims.starts import EVALUATION, seeds
+from postbc.sims.vector import ChunkEnvs
+from postbc.storage.checkpoint import Checkpoints
+
+RESULTS = FOLDER / "coverage.jsonl"
+WORK = Path(".work/coverage")
+STARTS, TRIES, REPLICATES, WORKERS = 64, 16, 5, 8
+LADDER = {  # sizes of demonstration sets, and (chunk, time limit)
+    "lift": ((2, 3, 5, 10, 20), (4, 120)),
+    "metaworld/door-open": ((2, 3, 5, 10, 20), (8, 300)),
+    "metaworld/drawer-open": ((2, 3, 5, 10, 20), (8, 300)),
+    "pusht": ((20, 50, 100, 176), (8, 300)),
+}
+WANTED = (0.35, 0.7)  # BC's success: for each the size of the ladder that comes nearest is studied
+PILOT = 1000  # replicate on which the sizes are chosen; not one of the study
+HELD_OUT = 15  # the last demonstrations of a set's sequence, for energy and spread
+COLLECTED = 40
+POSTERIOR = PosteriorConfig(members=100, hidden=64, steps=1500, folds=3)
+PRETRAIN = PretrainConfig(hidden=256, steps=6000)
+VARIANTS: dict[str, tuple[Method, float | str, float]] = {  # method, size (α or σ), scale at which it is played
+    "bc": (Method.BC, 0.0, 0.0),
+    "sigma 0.05": (Method.SIGMA_BC, 0.05, 0.0),
+    "sigma matched": (Method.SIGMA_BC, "matched", 0.0),
+    "postbc": (Method.POSTBC, 1.0, 0.0),
+    "postbc auto": (Method.POSTBC, "auto", 0.0),
+    "mixture": (Method.POSTBC_MIXTURE, 1.0, 0.0),
+    "conditional at 0": (Method.POSTBC_CONDITIONAL, 1.0, 0.0),
+    "conditional at 1": (Method.POSTBC_CONDITIONAL, 1.0, 1.0),
+}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One row of the study."""
+
+    task: str
+    size: int
+    replicate: int
+    variant: str
+
+
+def done() -> dict[Cell, dict[str, Any]]:
+    """The cells that have been run."""
+    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
+    rows = [json.loads(line) for line in lines]
+    return {Cell(**row["cell"]): row for row in rows}
+
+
+def setting(task: str) -> TaskConfig:
+    """The task as it is studied."""
+    chunk, limit = LADDER[task][1]
+    return replace(default_task(task), chunk=chunk, max_steps=limit)
+
+
+@cache
+def demonstrations(task: str, replicate: int, recordings: Path | None) -> list[Episode]:
+    """The sequence of demonstrations whose beginning a replicate trains on: collected, or recorded and shuffled."""
+    if task == "pusht":
+        if recordings is None:
+            raise SystemExit(
+                "pusht needs --pusht PATH: diffusion_policy's pusht_cchi_v7_replay.zarr, a public data set."
+            )
+        episodes = [episode for source in find_sources(recordings) for episode in source.episodes()]
+        return [episodes[i] for i in np.random.default_rng(replicate).permutation(len(episodes))]
+    path = WORK / f"{task.replace('/', '-')}.{replicate}.hdf5"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    collect(Recipe.of(setting(task), None, replicate, 1.0), path, COLLECTED, 2)
+    return [episode for source in find_sources(path) for episode in source.episodes()]
+
+
+def frames_of(task: str, episodes: list[Episode]) -> Frames:
+    """Frames of ``episodes`` as the policy sees them."""
+    known = get_task(task)
+    return stack_frames([(*known.observe(e.obs), e.action) for e in episodes], known.fps)
+
+
+@cache
+def posterior(cell: Cell, recordings: Path | None) -> tuple[Frames, Factors, float, str]:
+    """Training frames of a set, its posterior noise, and α: auto with its reason; ``cell`` without its variant."""
+    frames = frames_of(cell.task, demonstrations(cell.task, cell.replicate, recordings)[: cell.size])
+    horizon, scratch = setting(cell.task).chunk, Path(tempfile.mkdtemp())
+    model, _ = fit_posterior(frames, horizon, POSTERIOR, cell.replicate, Checkpoints(scratch / "fit", "x"))
+    held = hold_out(frames, horizon, POSTERIOR, cell.replicate, Checkpoints(scratch / "folds", "x"))
+    found = calibrate(held, cell.replicate)
+    return frames, Factors.of(model, frames, horizon), found.alpha, found.reason
+
+
+@cache
+def trained(cell: Cell, method: Method, size: float | str, recordings: Path | None) -> tuple[Policy, float]:
+    """The policy of a variant and the size of its noise; the conditional one serves both of its variants."""
+    frames, factors, auto, _ = posterior(cell, recordings)
+    sizes = {"matched": lambda: matched_sigma(factors, frames), "auto": lambda: auto}
+    number = sizes[size]() if isinstance(size, str) else size
+    targets = Targets(frames, setting(cell.task).chunk, method, number, None if method is Method.SIGMA_BC else factors)
+    checkpoints = Checkpoints(Path(tempfile.mkdtemp()) / "c", "x")
+    return pretrain(targets, PRETRAIN, cell.replicate, checkpoints)[0], number
+
+
+def run(cell: Cell, recordings: Path | None, tries: int = TRIES) -> dict[str, Any]:
+    """Train and play one cell."""
+    method, size, scale = VARIANTS[cell.variant]
+    group = replace(cell, variant="")
+    policy, number = trained(group, method, size, recordings)
+    played = Policy(policy.model, policy.latent, scale=scale)
+    task, known = setting(cell.task), get_task(cell.task)
+    starts = seeds(EVALUATION, 1 + cell.replicate, STARTS)  # of run 0 are the pipeline's own
+    vector = ChunkEnvs(known.make, task.chunk, task.max_steps, known.stepping()).vector(WORKERS)
+    try:
+        covered = cover(played, vector, starts, tries, f"{cell.variant}")
+    finally:
+        vector.close()
+    held_out = frames_of(cell.task, demonstrations(cell.task, cell.replicate, recordings)[-HELD_OUT:])
+    row = summary(replace(covered, actions=against_demonstrations(played, held_out)))
+    solved = {"tries_solved": covered.success.sum(1).tolist(), "zero_solved": covered.zero.astype(int).tolist()}
+    alpha = posterior(group, recordings)[2:]
+    return {"cell": vars(cell), **row, **solved, "noise": number, "alpha_auto": alpha, "commit": commit()}
+
+
+def keep(row: dict[str, Any]) -> None:
+    """Append a row to the results."""
+    with RESULTS.open("a") as file:
+        file.write(json.dumps(row) + "\n")
+    cell = row["cell"]
+    log.info("%s: success %.2f, w = 0 %.2f, never %.2f", list(cell.values()), row["success"], row["zero"], row["never"])
+
+
+def sizes(task: str, recordings: Path | None) -> list[int]:
+    """The two sizes that are studied: where the pilot replicate's BC comes nearest to WANTED, the nearer one first."""
+    ladder, known = LADDER[task][0], done()
+    for size in ladder:
+        cell = Cell(task, size, PILOT, "bc")
+        if cell not in known:
+            keep(run(cell, recordings, 1))
+    known = done()
+    success = {size: known[Cell(task, size, PILOT, "bc")]["success"] for size in ladder}
+    low = min(ladder, key=lambda size: abs(success[size] - WANTED[0]))
+    rest = [size for size in ladder if size != low]
+    return [low, min(rest, key=lambda size: abs(success[size] - WANTED[1]))]
+
+
+def cells(tasks: list[str], recordings: Path | None) -> Iterator[Cell]:
+    """All cells, replicate by replicate, so that a study which was stopped early is balanced."""
+    chosen = {task: sizes(task, recordings) for task in tasks}
+    for replicate, task in product(range(REPLICATES), tasks):
+        for size, variant in product(chosen[task], VARIANTS):
+            yield Cell(task, size, replicate, variant)
+
+
+def main() -> None:
+    """Run what has not been run."""
+    import logging
+
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("tasks", nargs="*", default=list(LADDER), help="default: all")
+    parser.add_argument("--pusht", type=Path, help="recorded human demonstrations of PushT")
+    options = parser.parse_args()
+    torch.set_num_threads(1)  # a second process may share the machine
+    for cell in cells(options.tasks, options.pusht):
+        if cell not in done():
+            keep(run(cell, options.pusht))
+
+
+if __name__ == "__main__":
+    main()
