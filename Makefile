@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept: a stage is a process of its own
 
-.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-posterior clean
+.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-pretrain clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -44,8 +44,15 @@ bench-sims: setup ## how fast tasks step here: a table, and benchmarks/results/s
 bench-demonstrators: setup ## who demonstrates how well and how differently: a table, and benchmarks/results/demonstrators.json
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.demonstrators
 
+bench-tabular: setup ## coverage and return in the tabular case: a table, benchmarks/results/tabular.json and docs/figures/tabular.png
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.tabular
+
 bench-posterior: setup ## what a posterior of 100 members costs: a table, and benchmarks/results/posterior.json
 	python -m benchmarks.posterior
+
+bench-pretrain: setup ## how fast a policy trains and samples, beside LeRobot's: a table, and benchmarks/results/pretrain.json
+	dvc pull --quiet data.dvc
+	python -m benchmarks.pretrain
 
 clean: ## remove what runs leave behind, not what DVC or MLflow keep
 	rm -rf .work .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
