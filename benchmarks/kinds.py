@@ -1,0 +1,77 @@
+"""The ensemble against the closed form: do they agree on where little is known, are they calibrated, what do they cost?"""
+
+import logging
+import tempfile
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from scipy.stats import spearmanr
+
+from benchmarks.coverage import demonstrations, frames_of, setting
+from benchmarks.record import write
+from postbc.config import PosteriorConfig
+from postbc.demos.frames import Frames
+from postbc.posterior.calibration import calibrate, hold_out
+from postbc.posterior.models import Posterior, fit_posterior
+from postbc.posterior.targets import half_range
+from postbc.storage.checkpoint import Checkpoints
+
+TASKS, SIZES, HELD_OUT, SEED = ("lift", "metaworld/door-open", "metaworld/drawer-open"), (5, 20), 15, 2000
+CONFIGS = {
+    "ensemble": PosteriorConfig(members=100, hidden=64, steps=1500),
+    "last_layer": PosteriorConfig(kind="last_layer", members=100, hidden=64, steps=1500),
+}
+SHIFT = 0.3  # of the observations' half range: standard deviation of what is added to be out of distribution
+
+
+def spread(model: Posterior, obs: torch.Tensor, frames: Frames, horizon: int) -> torch.Tensor:
+    """Root mean square posterior deviation of each state's chunk, in half ranges of the action."""
+    half = half_range(frames).repeat(horizon)
+    std = model.predict(obs).std(1, correction=0)
+    return (std[:, half > 0] / half[half > 0]).square().mean(1).sqrt()
+
+
+def one(task: str, size: int) -> dict[str, Any]:
+    """Both kinds on one demonstration set."""
+    episodes, horizon = demonstrations(task, SEED, None), setting(task).chunk
+    seen, unseen = frames_of(task, episodes[:size]), frames_of(task, episodes[-HELD_OUT:])
+    noise = torch.randn(unseen.obs.shape, generator=torch.Generator().manual_seed(0))
+    away = unseen.obs + SHIFT * noise * (seen.obs.amax(0) - seen.obs.amin(0)) / 2
+    row: dict[str, Any] = {}
+    spreads = {}
+    for kind, config in CONFIGS.items():
+        scratch, begun = Path(tempfile.mkdtemp()), time.perf_counter()
+        model, _ = fit_posterior(seen, horizon, config, 0, Checkpoints(scratch / "fit", "x"))
+        cost = time.perf_counter() - begun
+        found = calibrate(hold_out(seen, horizon, replace(config, folds=3), 0, Checkpoints(scratch / "folds", "x")), 0)
+        places = {"seen": seen.obs, "held out": unseen.obs, "perturbed": away}
+        spreads[kind] = {place: spread(model, obs, seen, horizon) for place, obs in places.items()}
+        means = {place: float(values.mean()) for place, values in spreads[kind].items()}
+        evidence = {"kappa": found.kappa, "alpha_auto": found.alpha, "energy": found.energy_score["alpha"]}
+        row[kind] = {"seconds": cost, **means, **evidence}
+    rank = [spearmanr(*(spreads[kind][place] for kind in CONFIGS)).statistic for place in ("held out", "perturbed")]
+    return {**row, "rank correlation held out": float(rank[0]), "rank correlation perturbed": float(rank[1])}
+
+
+def main() -> None:
+    """Compare, print, write benchmarks/results/kinds.json."""
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    rows = {f"{task}, {size}": one(task, size) for task in TASKS for size in SIZES}
+    columns = ("seconds", "seen", "held out", "perturbed", "kappa", "alpha_auto", "energy")
+    table = Table("set", "kind", *columns, "rank corr.", header_style="bold")
+    for name, row in rows.items():
+        for kind in CONFIGS:
+            numbers = [f"{row[kind][column]:.2f}" for column in columns]
+            table.add_row(name, kind, *numbers, f"{row['rank correlation held out']:.2f}")
+    Console(width=150).print(table)
+    Console().print(str(write("kinds", ("torch",), rows)))
+
+
+if __name__ == "__main__":
+    main()
