@@ -25,10 +25,10 @@ from postbc.demos.readers import find_sources
 from postbc.evaluation.coverage import against_demonstrations, cover, summary
 from postbc.policies.policy import Policy
 from postbc.policies.pretrain import pretrain
-from postbc.posterior.calibration import calibrate, hold_out
+from postbc.posterior.calibration import Calibration, calibrate, hold_out
 from postbc.posterior.factors import Factors
 from postbc.posterior.models import fit_posterior
-from postbc.posterior.targets import Targets, matched_sigma
+from postbc.posterior.targets import Targets, matched_sigma, size_of
 from postbc.progress import log
 from postbc.sims import get_task
 from postbc.sims.demonstrators.collect import Recipe, collect, default_task
@@ -51,15 +51,17 @@ HELD_OUT = 15  # the last demonstrations of a set's sequence, for energy and spr
 COLLECTED = 40
 POSTERIOR = PosteriorConfig(members=100, hidden=64, steps=1500, folds=3)
 PRETRAIN = PretrainConfig(hidden=256, steps=6000)
-VARIANTS: dict[str, tuple[Method, float | str, float]] = {  # method, size (α or σ), scale at which it is played
-    "bc": (Method.BC, 0.0, 0.0),
-    "sigma 0.05": (Method.SIGMA_BC, 0.05, 0.0),
-    "sigma matched": (Method.SIGMA_BC, "matched", 0.0),
-    "postbc": (Method.POSTBC, 1.0, 0.0),
-    "postbc auto": (Method.POSTBC, "auto", 0.0),
-    "mixture": (Method.POSTBC_MIXTURE, 1.0, 0.0),
-    "conditional at 0": (Method.POSTBC_CONDITIONAL, 1.0, 0.0),
-    "conditional at 1": (Method.POSTBC_CONDITIONAL, 1.0, 1.0),
+VARIANTS: dict[
+    str, tuple[Method, dict[str, Any], float]
+] = {  # method, settings of PRETRAIN, scale at which it is played
+    "bc": (Method.BC, {}, 0.0),
+    "sigma 0.05": (Method.SIGMA_BC, {"sigma": 0.05}, 0.0),
+    "sigma matched": (Method.SIGMA_BC, {"sigma": "matched"}, 0.0),
+    "postbc": (Method.POSTBC, {}, 0.0),
+    "postbc auto": (Method.POSTBC, {"alpha": "auto"}, 0.0),
+    "mixture": (Method.POSTBC_MIXTURE, {}, 0.0),
+    "conditional at 0": (Method.POSTBC_CONDITIONAL, {}, 0.0),
+    "conditional at 1": (Method.POSTBC_CONDITIONAL, {}, 1.0),
 }
 
 
@@ -109,36 +111,47 @@ def frames_of(task: str, episodes: list[Episode]) -> Frames:
 
 
 @cache
-def posterior(cell: Cell, recordings: Path | None) -> tuple[Frames, Factors, float, str]:
-    """Training frames of a set, its posterior noise, and α: auto with its reason; ``cell`` without its variant."""
-    frames = frames_of(cell.task, demonstrations(cell.task, cell.replicate, recordings)[: cell.size])
-    horizon, scratch = setting(cell.task).chunk, Path(tempfile.mkdtemp())
-    model, _ = fit_posterior(frames, horizon, POSTERIOR, cell.replicate, Checkpoints(scratch / "fit", "x"))
-    held = hold_out(frames, horizon, POSTERIOR, cell.replicate, Checkpoints(scratch / "folds", "x"))
-    found = calibrate(held, cell.replicate)
-    return frames, Factors.of(model, frames, horizon), found.alpha, found.reason
+def training(group: Cell, recordings: Path | None) -> Frames:
+    """The demonstrations of a set; a group is a cell without its variant."""
+    return frames_of(group.task, demonstrations(group.task, group.replicate, recordings)[: group.size])
 
 
 @cache
-def trained(cell: Cell, method: Method, size: float | str, recordings: Path | None) -> tuple[Policy, float]:
+def posterior(group: Cell, recordings: Path | None) -> tuple[Factors, Calibration]:
+    """The posterior noise of a set, and its calibration."""
+    frames, horizon, scratch = training(group, recordings), setting(group.task).chunk, Path(tempfile.mkdtemp())
+    model, _ = fit_posterior(frames, horizon, POSTERIOR, group.replicate, Checkpoints(scratch / "fit", "x"))
+    held = hold_out(frames, horizon, POSTERIOR, group.replicate, Checkpoints(scratch / "folds", "x"))
+    return Factors.of(model, frames, horizon), calibrate(held, group.replicate)
+
+
+def targets(group: Cell, method: Method, config: PretrainConfig, recordings: Path | None) -> Targets:
+    """What a variant imitates."""
+    frames, horizon = training(group, recordings), setting(group.task).chunk
+    if method is Method.BC:
+        return Targets(frames, horizon, method, 0.0)
+    factors, calibration = posterior(group, recordings)
+    size = size_of(method, config, matched_sigma(factors, frames), calibration.alpha)
+    return Targets(frames, horizon, method, size, factors)
+
+
+@cache
+def trained(group: Cell, variant: tuple[Method, tuple[Any, ...]], recordings: Path | None) -> tuple[Policy, float]:
     """The policy of a variant and the size of its noise; the conditional one serves both of its variants."""
-    frames, factors, auto, _ = posterior(cell, recordings)
-    sizes = {"matched": lambda: matched_sigma(factors, frames), "auto": lambda: auto}
-    number = sizes[size]() if isinstance(size, str) else size
-    targets = Targets(frames, setting(cell.task).chunk, method, number, None if method is Method.SIGMA_BC else factors)
+    method, settings = variant
+    config = replace(PRETRAIN, **dict(settings))
+    wanted = targets(group, method, config, recordings)
     checkpoints = Checkpoints(Path(tempfile.mkdtemp()) / "c", "x")
-    return pretrain(targets, PRETRAIN, cell.replicate, checkpoints)[0], number
+    return pretrain(wanted, config, group.replicate, checkpoints)[0], wanted.size
 
 
 def run(cell: Cell, recordings: Path | None, tries: int = TRIES) -> dict[str, Any]:
     """Train and play one cell."""
-    method, size, scale = VARIANTS[cell.variant]
-    group = replace(cell, variant="")
-    policy, number = trained(group, method, size, recordings)
+    method, settings, scale = VARIANTS[cell.variant]
+    policy, size = trained(replace(cell, variant=""), (method, tuple(settings.items())), recordings)
     played = Policy(policy.model, policy.latent, scale=scale)
-    task, known = setting(cell.task), get_task(cell.task)
     starts = seeds(EVALUATION, 1 + cell.replicate, STARTS)  # of run 0 are the pipeline's own
-    vector = ChunkEnvs(known.make, task.chunk, task.max_steps, known.stepping()).vector(WORKERS)
+    vector = ChunkEnvs.of(setting(cell.task)).vector(WORKERS)
     try:
         covered = cover(played, vector, starts, tries, f"{cell.variant}")
     finally:
@@ -146,8 +159,7 @@ def run(cell: Cell, recordings: Path | None, tries: int = TRIES) -> dict[str, An
     held_out = frames_of(cell.task, demonstrations(cell.task, cell.replicate, recordings)[-HELD_OUT:])
     row = summary(replace(covered, actions=against_demonstrations(played, held_out)))
     solved = {"tries_solved": covered.success.sum(1).tolist(), "zero_solved": covered.zero.astype(int).tolist()}
-    alpha = posterior(group, recordings)[2:]
-    return {"cell": vars(cell), **row, **solved, "noise": number, "alpha_auto": alpha, "commit": commit()}
+    return {"cell": vars(cell), **row, **solved, "noise": size, "commit": commit()}
 
 
 def keep(row: dict[str, Any]) -> None:
@@ -155,7 +167,9 @@ def keep(row: dict[str, Any]) -> None:
     with RESULTS.open("a") as file:
         file.write(json.dumps(row) + "\n")
     cell = row["cell"]
-    log.info("%s: success %.2f, w = 0 %.2f, never %.2f", list(cell.values()), row["success"], row["zero"], row["never"])
+    log.info(
+        "%s: success %.2f, w = 0 %.2f, never %.2f", list(cell.values()), row["success"], row["zero"], 1 - row["value"]
+    )
 
 
 def sizes(task: str, recordings: Path | None) -> list[int]:

@@ -44,11 +44,8 @@ def candidates(config: Config) -> Iterator[Candidate]:
 def environments(config: Config) -> tuple[ChunkEnvs, ChunkEnvs | None]:
     """The simulator, and the twin where the robot is one."""
     task, robot = config.task, config.finetune_robot.robot
-    known = get_task(task.env)
-    sim = ChunkEnvs(partial(known.make, **task.options), task.chunk, task.max_steps, known.stepping())
-    if robot.type != SIMULATED:
-        return sim, None
-    return sim, ChunkEnvs(partial(robot_env, robot, task), task.chunk, task.max_steps, known.stepping())
+    twin = ChunkEnvs.of(task, partial(robot_env, robot, task)) if robot.type == SIMULATED else None
+    return ChunkEnvs.of(task), twin
 
 
 def simulator(config: Config) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 import argparse
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from postbc.config import Config
@@ -11,7 +10,6 @@ from postbc.finetune.artifact import save_finetuned
 from postbc.finetune.driver import Arena, finetune
 from postbc.finetune.dsrl import Dsrl
 from postbc.policies.folder import load_policy
-from postbc.sims import get_task
 from postbc.sims.starts import EVALUATION, TRAINING, seeds
 from postbc.sims.vector import ChunkEnvs
 from postbc.storage.atomic import write_csv
@@ -24,12 +22,10 @@ from stages.running import arguments, run
 def arena(config: Config, folder: Path, method: str) -> Arena:
     """Simulators with starts of their own, looked at on the first held-out starts."""
     task, settings = config.task, config.finetune_sim
-    known = get_task(task.env)
-    envs = ChunkEnvs(partial(known.make, **task.options), task.chunk, task.max_steps, known.stepping())
     held_out = seeds(EVALUATION, 0, settings.evaluate_episodes)
     run_identity = identity(asdict(task), asdict(settings), config.seed, method, fingerprint(folder))
     return Arena(
-        vector=envs.vector(settings.envs, settings.discount),
+        vector=ChunkEnvs.of(task).vector(settings.envs, settings.discount),
         starts=seeds(TRAINING, config.seed, settings.env_steps + 2 * settings.envs),  # an episode has a step at least
         checkpoints=Checkpoints(paths.checkpoint("finetune_sim", method), run_identity),
         evaluate=lambda policy, vector: summary(evaluate(policy, vector, held_out, "look")),

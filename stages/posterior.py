@@ -32,11 +32,13 @@ def main(config: Config, _: argparse.Namespace) -> None:
     run_identity = identity(asdict(config.posterior), horizon, config.seed, frames.fingerprint)
     checkpoints = Checkpoints(paths.checkpoint("posterior"), run_identity)
     model, rows = fit_posterior(frames, horizon, config.posterior, config.seed, checkpoints)
-    found = calibration(config, frames, Checkpoints(paths.checkpoint("calibration"), run_identity))
+    folds = Checkpoints(paths.checkpoint("calibration"), run_identity)
+    found = calibration(config, frames, folds)
     summary = write_posterior(model, frames, (horizon, config.posterior), found, paths.POSTERIOR)
     evidence = {"alpha_auto": found.alpha, "kappa": found.kappa} if found else {}
     write_json(paths.METRICS / "posterior.json", {**summary, **evidence, "loss": rows[-1]["loss"]})
     checkpoints.clear()
+    folds.clear()
     log.info("posterior noise: %.0f %% of the actions' spread, rank %.1f", 100 * summary["spread"], summary["rank"])
     if summary["spread"] > LARGE_SPREAD:
         log.warning("that is large: consider fewer posterior.steps, more demonstrations, or a smaller pretrain.alpha")

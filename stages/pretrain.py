@@ -25,8 +25,7 @@ def targets(config: Config, method: Method) -> Targets:
     factors, (calibrated, reason) = load_factors(paths.POSTERIOR, frames), calibrated_alpha(paths.POSTERIOR)
     size = size_of(method, config.pretrain, matched_sigma(factors, frames), calibrated)
     log.info("%s: noise of size %.3f%s", method, size, f" ({reason})" if config.pretrain.alpha == "auto" else "")
-    posterior = None if method is Method.SIGMA_BC else factors
-    return Targets(frames, horizon, method, size, posterior, config.pretrain.share)
+    return Targets(frames, horizon, method, size, factors, config.pretrain.share)
 
 
 def main(config: Config, options: argparse.Namespace) -> None:

@@ -1,10 +1,11 @@
 """Toy demonstrations, in memory."""
 
+from dataclasses import replace
+
 import numpy as np
-import torch
 
 from postbc.demos.episode import Episode
-from postbc.demos.frames import Frames
+from postbc.demos.frames import Frames, stack_frames
 
 
 def toy_episode(number: int, length: int = 12) -> Episode:
@@ -20,14 +21,5 @@ def toy_episode(number: int, length: int = 12) -> Episode:
 
 def make_frames(episodes: list[Episode]) -> Frames:
     """Frames without a data set on disk."""
-    lengths = torch.tensor([len(e) for e in episodes])
-    number = torch.repeat_interleave(torch.arange(len(episodes)), lengths)
-    return Frames(
-        obs=torch.from_numpy(np.concatenate([np.hstack([e.obs["position"], e.obs["goal"]]) for e in episodes])),
-        action=torch.from_numpy(np.concatenate([e.action for e in episodes])),
-        episode=number,
-        last=lengths.cumsum(0)[number] - 1,
-        state_dim=2,
-        fps=10,
-        fingerprint="toy",
-    )
+    parts = [(e.obs["position"], e.obs["goal"], e.action) for e in episodes]
+    return replace(stack_frames(parts, 10), fingerprint="toy")

@@ -59,6 +59,14 @@ def test_any_task_becomes_a_preset_that_the_pipeline_takes(here):
     assert "exists" in again.output
 
 
+def test_the_presets_that_come_with_the_project_are_what_the_command_writes(here):
+    (here / "conf" / "task").mkdir(parents=True)
+    words = ["--chunk", "8", "--instruction", "Bring the puck to the goal."]
+    assert run(app, ["preset", "metaworld/pick-place", *words]).exit_code == 0
+    written = "conf/task/metaworld-pick-place.yaml"
+    assert (here / written).read_text() == (ROOT / written).read_text()
+
+
 def test_an_unknown_task_is_the_users_mistake(here):
     done = run(app, ["collect", "demos.hdf5", "--task", "raech"])
     assert done.exit_code == 2

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,7 +50,7 @@ for name, make in configs.items():
         data = LeRobotDataset("toy/toy", root=root, delta_timestamps=deltas)
         policy = make_policy(config, ds_meta=meta).train()
         before, after = make_pre_post_processors(config, dataset_stats=meta.stats)
-        targets = Targets(frames, 8, method, 0.5, None if method is Method.SIGMA_BC else factors)
+        targets = Targets(frames, 8, method, 0.5, factors)
         step = PosteriorNoiseStep(targets, torch.Generator().manual_seed(0), config.action_delta_indices[0])
         noisy = with_noise(before, step)
         optimiser = torch.optim.AdamW(policy.parameters(), 1e-3)
@@ -105,4 +106,4 @@ def test_the_noise_of_a_frame_is_its_own(frames):
     with pytest.raises(MismatchError, match=r"task\.chunk"):
         step({**transition, TransitionKey.ACTION: action[:, :2]})
     with pytest.raises(ConfigError, match="conditional"):
-        PosteriorNoiseStep(Targets(frames, 3, Method.POSTBC_CONDITIONAL, 1.0, None), torch.Generator())
+        PosteriorNoiseStep(replace(targets, method=Method.POSTBC_CONDITIONAL), torch.Generator())

@@ -58,7 +58,7 @@ def test_a_perfect_denoiser_gives_back_the_chunk(monkeypatch):
         alpha = policy.alphas[step.long()][:, None]
         return (x - alpha.sqrt() * target) / (1 - alpha).sqrt()
 
-    monkeypatch.setattr(policy, "epsilon", exact)
+    monkeypatch.setattr(policy.epsilon, "forward", exact)
     sampled = policy.sample(torch.zeros(5, 4), torch.randn(5, 6))
     assert torch.allclose(sampled.flatten(1), target, atol=1e-3)
 
@@ -168,7 +168,7 @@ def test_lerobot_opens_the_folder_through_the_plugin(tmp_path):
 def test_every_kind_learns_by_every_method_and_comes_back(frames, tmp_path, kind, method):
     factors = Factors(0.01 * torch.randn(len(frames), 4, 6), frames.fingerprint, "full", 3)
     config = replace(SMALL, policy=kind, steps=150)
-    targets = Targets(frames, 3, method, 0.1, None if method is Method.SIGMA_BC else factors)
+    targets = Targets(frames, 3, method, 0.1, factors)
     policy, rows = pretrain(targets, config, 0, Checkpoints(tmp_path / "c", "x"))
     assert rows[-1]["loss"] < 0.97 * rows[0]["loss"]
     save_policy(policy, tmp_path / "p")

@@ -78,6 +78,11 @@ def test_a_dimension_that_never_varied_gets_no_noise(frames, factors):
         assert matched_sigma(factors, frames) > 0
 
 
+def test_a_posterior_method_needs_a_posterior(frames):
+    with pytest.raises(ValueError, match="postbc needs"):
+        Targets(frames, HORIZON, Method.POSTBC)
+
+
 def test_sizes_follow_the_configuration():
     config = PretrainConfig(alpha=2.0)
     assert size_of(Method.POSTBC, config, 0.3, None) == 2.0

@@ -113,14 +113,33 @@ def test_a_loss_is_called_a_loss(root):
     worse = {"success": -0.3, "low": -0.5, "high": -0.1}
     coverage = {
         "measure": "Starts solved at least once in 16 tries",
-        "bc": {"value": 0.5, "low": 0.4, "high": 0.6},
-        "postbc": {"value": 0.75, "low": 0.65, "high": 0.85},
+        "methods": {
+            "bc": {"value": 0.5, "low": 0.4, "high": 0.6, "success": 0.31, "zero": 0.22, "best_of": [0.31, 0.5]},
+            "postbc": {
+                "value": 0.75,
+                "low": 0.65,
+                "high": 0.85,
+                "success": 0.43,
+                "zero": 0.21,
+                "best_of": [0.43, 0.75],
+            },
+        },
         "difference": {"value": 0.25, "low": 0.1, "high": 0.4},
     }
     write_evaluation(root, difference={"pretrained": worse}, coverage=coverage)
     assert verdicts(root) == ["PostBC started worse", "PostBC covered more", "Not measured"]
     assert "−30.0 points (95 % interval −50.0 to −10.0)" in build_page(root, config())
-    assert "Starts solved at least once in 16 tries: BC 50.0 % (40.0 to 60.0 %)" in build_page(root, config())
+    page = build_page(root, config())
+    assert "Starts solved at least once in 16 tries: BC 50.0 % (40.0 to 60.0 %)" in page
+    assert all(f"{number} %" in text_of(page) for number in ("31.0", "22.0", "43.0", "21.0"))
+    assert 'aria-label="Best of n tries"' in page
+
+
+def test_curves_of_a_method_that_is_no_longer_compared_are_left_out(root):
+    before = build_page(root, config())
+    curve = next((root / "plots").glob("finetune_sim.postbc.csv"))
+    shutil.copy(curve, curve.with_name("finetune_sim.sigma_bc.csv"))
+    assert build_page(root, config()) == before
 
 
 def test_what_is_missing_is_said(root):

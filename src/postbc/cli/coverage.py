@@ -4,7 +4,6 @@ import json
 import logging
 import sys
 from collections.abc import Iterator
-from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -30,15 +29,12 @@ def coverage(
     """
     from postbc.config import load_config
     from postbc.evaluation.coverage import compare, cover
-    from postbc.sims import get_task
     from postbc.sims.starts import EVALUATION, seeds
     from postbc.sims.vector import ChunkEnvs
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     config = load_config()
-    task, held_out = get_task(config.task.env), _held_out(config)
-    make = partial(task.make, **config.task.options)
-    vector = ChunkEnvs(make, config.task.chunk, config.task.max_steps, task.stepping()).vector(workers)
+    held_out, vector = _held_out(config), ChunkEnvs.of(config.task).vector(workers)
     try:
         found = {
             name: _with_actions(cover(policy, vector, seeds(EVALUATION, 0, starts), tries, name), policy, held_out)

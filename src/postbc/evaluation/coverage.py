@@ -3,10 +3,11 @@
 From each of S held-out starts a policy is played N times with latent noise of its own, and once with w = 0. With k_s
 successes among the N from start s:
 
-    best of n  = mean_s [1 − C(N − k_s, n) / C(N, n)]      the chance that n tries include a success, without bias, n ≤ N
-    never      = share of starts with k_s = 0              what no finetuner that only steers this policy can learn from
-    energy     = E‖y − a‖ − ½ E‖y − y'‖                     of sampled chunks y, y' at held-out demonstrated (s, a); the spread
-                                                           of y is E‖y − y'‖ / √2; in half ranges of the action
+    best of n  = mean_s [1 − C(N − k_s, n) / C(N, n)]      the chance that n tries include a success, without bias, n ≤ N;
+                                                           at n = N the share of starts that were ever solved: of the
+                                                           others no finetuner that only steers this policy can learn
+    energy     = E‖y − a‖ − ½ E‖y − y'‖                     of sampled chunks y, y' at held-out demonstrated (s, a), their
+    spread     = E‖y − y'‖ / √2                             both in half ranges of the action
 
 Policies meet the same starts and the same latent noise, so differences are paired.
 """
@@ -24,6 +25,7 @@ from postbc.demos.frames import Frames
 from postbc.evaluation.rollouts import evaluate
 from postbc.evaluation.statistics import paired_difference, wilson
 from postbc.policies.policy import Latent, Policy
+from postbc.posterior.scoring import energy_score
 from postbc.sims.vector import ChunkVector
 
 
@@ -67,9 +69,8 @@ def against_demonstrations(policy: Policy, frames: Frames, samples: int = 16, co
     noise = torch.randn(samples, len(index), policy.latent_dim, generator=torch.Generator().manual_seed(0))
     shown = policy.model.normalise(frames.chunks(index, policy.chunk))
     drawn = torch.stack([policy.model.normalise(policy.decode(frames.obs[index], w)) for w in noise])
-    apart = sum((drawn - drawn.roll(k, 0)).norm(dim=2).mean() for k in range(1, samples)) / (samples - 1)
-    error = (drawn - shown).norm(dim=2).mean()
-    return {"energy": float(error - apart / 2), "spread": float(apart) / 2**0.5}
+    energy, apart = energy_score(drawn, shown)
+    return {"energy": float(energy), "spread": float(apart) / 2**0.5}
 
 
 def summary(covered: Covered) -> dict[str, Any]:
@@ -82,7 +83,6 @@ def summary(covered: Covered) -> dict[str, Any]:
         "high": high,
         "success": float(covered.success.mean()),
         "zero": float(covered.zero.mean()),
-        "never": float(1 - solved.mean()),
         "starts": len(solved),
         "tries": tries,
         "mean_max_reward": covered.best,
@@ -94,8 +94,9 @@ def summary(covered: Covered) -> dict[str, Any]:
 def compare(by_method: dict[str, Covered]) -> dict[str, Any]:
     """JSON of all methods, and PostBC minus BC in the share of starts solved at least once, paired."""
     tries = next(iter(by_method.values())).success.shape[1]
-    table: dict[str, Any] = {method: summary(covered) for method, covered in by_method.items()}
+    methods = {method: summary(covered) for method, covered in by_method.items()}
+    table: dict[str, Any] = {"measure": f"Starts solved at least once in {tries} tries", "methods": methods}
     if {"bc", "postbc"} <= by_method.keys():
         values = paired_difference(by_method["bc"].solved, by_method["postbc"].solved)
         table["difference"] = dict(zip(("value", "low", "high"), values, strict=True))
-    return {"measure": f"Starts solved at least once in {tries} tries", **table}
+    return table

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from postbc.policies.generative import GenerativePolicy, PolicyShape
-from postbc.policies.networks import ResidualMlp, TimeEmbedding
+from postbc.policies.networks import TimedMlp
 from postbc.training import Metrics
 
 
@@ -35,16 +35,8 @@ class DiffusionPolicy(GenerativePolicy):
 
     def __init__(self, shape: PolicyShape) -> None:
         super().__init__(shape)
-        self.time = TimeEmbedding()
-        width = self.latent_dim + 2 * len(self.time.frequencies) + self.condition_dim
-        self.network = ResidualMlp(width, self.latent_dim, shape.hidden, shape.layers)
+        self.epsilon = TimedMlp(self.latent_dim, self.condition_dim, shape.hidden, shape.layers)
         self.register_buffer("alphas", squared_cosine(shape.denoising_steps), persistent=False)
-
-    def epsilon(
-        self, x: Float[Tensor, "B D"], step: Float[Tensor, "B"], condition: Float[Tensor, "B C"]
-    ) -> Float[Tensor, "B D"]:
-        """Predicted noise in ``x`` at ``step``."""
-        return self.network(torch.cat([x, self.time(step), condition], dim=1))  # type: ignore[no-any-return]
 
     def loss(
         self,

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from postbc.policies.generative import GenerativePolicy, PolicyShape
-from postbc.policies.networks import ResidualMlp, TimeEmbedding
+from postbc.policies.networks import TimedMlp
 from postbc.training import Metrics
 
 TIME_SCALE = 100.0  # the embedding's frequencies are made for steps 0 … 99
@@ -23,15 +23,7 @@ class FlowPolicy(GenerativePolicy):
 
     def __init__(self, shape: PolicyShape) -> None:
         super().__init__(shape)
-        self.time = TimeEmbedding()
-        width = self.latent_dim + 2 * len(self.time.frequencies) + self.condition_dim
-        self.network = ResidualMlp(width, self.latent_dim, shape.hidden, shape.layers)
-
-    def velocity(
-        self, x: Float[Tensor, "B D"], time: Float[Tensor, "B"], condition: Float[Tensor, "B C"]
-    ) -> Float[Tensor, "B D"]:
-        """Predicted velocity at ``x`` and ``time`` in [0, 1]."""
-        return self.network(torch.cat([x, self.time(TIME_SCALE * time), condition], dim=1))  # type: ignore[no-any-return]
+        self.velocity = TimedMlp(self.latent_dim, self.condition_dim, shape.hidden, shape.layers)
 
     def loss(
         self,
@@ -45,7 +37,7 @@ class FlowPolicy(GenerativePolicy):
         time = torch.rand(len(x1), generator=generator).to(x1.device)
         noise = torch.randn(x1.shape, generator=generator).to(x1.device)
         between = torch.lerp(noise, x1, time[:, None])
-        return F.mse_loss(self.velocity(between, time, self.condition(obs, scale)), x1 - noise), {}
+        return F.mse_loss(self.velocity(between, TIME_SCALE * time, self.condition(obs, scale)), x1 - noise), {}
 
     def sample(
         self, obs: Float[Tensor, "B O"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
@@ -53,5 +45,5 @@ class FlowPolicy(GenerativePolicy):
         """The chunk at the end of the flow from the latent ``noise``; deterministic and differentiable."""
         condition, x, count = self.condition(obs, scale), noise, self.shape.inference_steps
         for step in range(count):
-            x = x + self.velocity(x, x.new_full((len(x),), step / count), condition) / count
+            x = x + self.velocity(x, x.new_full((len(x),), TIME_SCALE * step / count), condition) / count
         return self.raw(x.clamp(-1, 1))

@@ -40,3 +40,19 @@ class TimeEmbedding(nn.Module):
         """Embed steps 0 … K − 1."""
         angle = step[:, None] * self.frequencies
         return torch.cat([angle.sin(), angle.cos()], dim=1)
+
+
+class TimedMlp(nn.Module):
+    """A residual network of a chunk at some time on its way from noise, and of what conditions it."""
+
+    def __init__(self, chunk_dim: int, condition_dim: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.time = TimeEmbedding()
+        width = chunk_dim + 2 * len(self.time.frequencies) + condition_dim
+        self.mlp = ResidualMlp(width, chunk_dim, hidden, layers)
+
+    def forward(
+        self, x: Float[Tensor, "B D"], time: Float[Tensor, "B"], condition: Float[Tensor, "B C"]
+    ) -> Float[Tensor, "B D"]:
+        """Apply the network; ``time`` in denoising steps."""
+        return self.mlp(torch.cat([x, self.time(time), condition], dim=1))  # type: ignore[no-any-return]

@@ -1,11 +1,12 @@
 """The posterior as one artifact folder: the model, the factors, what the held-out episodes say of it."""
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
-from postbc.posterior.calibration import Calibration, to_json
+from postbc.posterior.calibration import Calibration
 from postbc.posterior.factors import Factors
 from postbc.posterior.models import Posterior, save_model
 from postbc.posterior.plots import plot_calibration, plot_spread
@@ -27,7 +28,7 @@ def write_posterior(
         factors.save(building)
         plot_spread(factors, frames, building / "spread.png")
         if calibration is not None:
-            write_json(building / CALIBRATION, to_json(calibration))
+            write_json(building / CALIBRATION, asdict(calibration))
             plot_calibration(calibration, building / "calibration.png")
         write_manifest(building)
     return summarise(factors, frames, horizon)

@@ -14,9 +14,8 @@ variation a second time (the policy clones it anyhow) and asks for noise that co
 """
 
 import math
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
-from typing import Any, Final
+from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 import torch
@@ -26,7 +25,8 @@ from torch import Tensor
 
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
-from postbc.posterior.models import fit_posterior
+from postbc.posterior.models import Posterior, fit_posterior
+from postbc.posterior.scoring import energy_score
 from postbc.posterior.targets import half_range
 from postbc.storage.checkpoint import Checkpoints, identity
 
@@ -74,36 +74,27 @@ class Calibration:
 def hold_out(frames: Frames, horizon: int, config: PosteriorConfig, seed: int, checkpoints: Checkpoints) -> HeldOut:
     """Fit without each fold of episodes in turn and predict it. There are at most as many folds as episodes."""
     order = torch.randperm(frames.episodes, generator=torch.Generator().manual_seed(seed))
-    parts = list(_predictions(frames, horizon, config, seed, checkpoints, order.tensor_split(_folds(config, frames))))
-    residual, centred, episode = (torch.cat(column) for column in zip(*parts, strict=True))
-    return HeldOut(residual.cpu(), centred.cpu(), episode.cpu())
-
-
-def _folds(config: PosteriorConfig, frames: Frames) -> int:
-    return min(config.folds, frames.episodes)
-
-
-def _predictions(
-    frames: Frames,
-    horizon: int,
-    config: PosteriorConfig,
-    seed: int,
-    checkpoints: Checkpoints,
-    folds: tuple[Tensor, ...],
-) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-    half = half_range(frames).repeat(horizon)
-    varied = half > 0
-    everything = torch.arange(frames.episodes)
+    folds = order.to(frames.episode.device).tensor_split(min(config.folds, frames.episodes))
+    parts = []
     for number, fold in enumerate(folds):
-        seen = frames.select(everything[~torch.isin(everything, fold)].to(frames.episode.device))
-        unseen = frames.select(fold.to(frames.episode.device))
+        seen, unseen = torch.cat([*folds[:number], *folds[number + 1 :]]), fold.sort().values
         own = Checkpoints(checkpoints.folder / f"fold_{number}", identity(checkpoints.identity, number))
-        model, _ = fit_posterior(seen, horizon, config, seed, own)
-        predicted = torch.cat([model.predict(obs) for obs in unseen.obs.split(4096)])
-        mean = predicted.mean(1)
-        residual = (unseen.all_chunks(horizon) - mean)[:, varied] / half[varied]
-        centred = ((predicted - mean[:, None]) / half.clamp_min(1e-12))[..., varied]
-        yield residual, centred, torch.sort(fold).values.to(unseen.episode.device)[unseen.episode]
+        model, _ = fit_posterior(frames.select(seen), horizon, config, seed, own)
+        parts.append(_predicted(model, frames, unseen, horizon))
+    residual, centred, episode = (torch.cat(column).cpu() for column in zip(*parts, strict=True))
+    return HeldOut(residual, centred, episode)
+
+
+def _predicted(
+    model: Posterior, frames: Frames, episodes: Int64[Tensor, "K"], horizon: int
+) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N E D"], Int64[Tensor, "N"]]:
+    """Residuals, centred predictions and episode of the frames of ``episodes``, in half ranges of all ``frames``."""
+    half = half_range(frames).repeat(horizon)
+    varied, unseen = half > 0, frames.select(episodes)
+    predicted = model.predict(unseen.obs)[..., varied] / half[varied]
+    mean = predicted.mean(1)
+    residual = unseen.all_chunks(horizon)[:, varied] / half[varied] - mean
+    return residual, predicted - mean[:, None], episodes[unseen.episode]
 
 
 def separate(held: HeldOut) -> tuple[float, Float[Tensor, "D"]]:
@@ -131,16 +122,13 @@ def _inside(held: HeldOut, variance: Float[Tensor, "N D"]) -> list[float]:
     return [float((score <= w).double().mean()) for w in width]
 
 
-def energy_score(held: HeldOut, own: Float[Tensor, "D"], alpha: float, samples: int = 16) -> float:
-    """E‖y − a‖ − ½ E‖y − y'‖ of predictive samples y = m + α w + N(0, v) (Gneiting & Raftery 2007), a mean over frames."""
+def predictive(held: HeldOut, own: Float[Tensor, "D"], alpha: float, samples: int = 16) -> Float[Tensor, "S N D"]:
+    """Samples of what the demonstrator does beside the mean: α w + N(0, v)."""
     generator = torch.Generator().manual_seed(0)
     count, members, size = held.centred.shape
     z = torch.randn(samples, count, members, generator=generator) / math.sqrt(members)
     noise = torch.randn(samples, count, size, generator=generator) * own.float().sqrt()
-    drawn = alpha * torch.einsum("sne,ned->snd", z, held.centred) + noise
-    error = (drawn - held.residual).norm(dim=2).mean()
-    apart = (drawn - drawn.roll(1, 0)).norm(dim=2).mean()
-    return float(error - apart / 2)
+    return alpha * torch.einsum("sne,ned->snd", z, held.centred) + noise
 
 
 def calibrate(held: HeldOut, seed: int) -> Calibration:
@@ -166,7 +154,10 @@ def calibrate(held: HeldOut, seed: int) -> Calibration:
             "posterior and own variation": _inside(held, own + variance),
             "after scaling": _inside(held, own + alpha**2 * variance),
         },
-        energy_score={name: energy_score(held, own, a) for name, a in (("0", 0.0), ("1", 1.0), ("alpha", alpha))},
+        energy_score={
+            name: float(energy_score(predictive(held, own, size), held.residual)[0])
+            for name, size in (("0", 0.0), ("1", 1.0), ("alpha", alpha))
+        },
         reason=_reason(math.sqrt(kappa), alpha, len(episodes)),
     )
 
@@ -179,8 +170,3 @@ def _limited(alpha: float) -> float:
 def _reason(found: float, alpha: float, episodes: int) -> str:
     said = f"on {episodes} held-out episodes the mean is off by {found:.2f} times what the posterior says"
     return said if alpha == found else f"{said}; limited to {alpha:.2f}"
-
-
-def to_json(calibration: Calibration) -> dict[str, Any]:
-    """JSON form."""
-    return asdict(calibration)

@@ -10,39 +10,27 @@ keeps members apart where there is no data. Departure from the paper's text: pre
 demonstrated actions, because a converged ensemble on a few trajectories extrapolates far beyond it.
 """
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
-from postbc.demos.normalizer import MinMax
 from postbc.posterior.bootstrap import Resampled
-from postbc.posterior.network import StackedMlp
+from postbc.posterior.network import Regressors, StackedMlp
 from postbc.storage.checkpoint import Checkpoints
 from postbc.training import Generators, Metrics, Run, Schedule, train
 
 
-class Ensemble(nn.Module):
-    """E regressors of chunks; :meth:`predict` is what every posterior model offers."""
+class Ensemble(Regressors):
+    """E networks of ``layers`` hidden layers."""
 
     def __init__(self, obs_dim: int, out_dim: int, members: int, hidden: int, layers: int, prior: float = 0.0) -> None:
-        super().__init__()
-        self.shape: dict[str, Any] = {
-            "obs_dim": obs_dim,
-            "out_dim": out_dim,
-            "members": members,
-            "hidden": hidden,
-            "layers": layers,
-            "prior": prior,
-        }
-        self.obs_dim, self.members, self.prior_weight = obs_dim, members, prior
-        self.obs_normalizer, self.target_normalizer = MinMax(obs_dim), MinMax(out_dim)
+        form = {"hidden": hidden, "layers": layers, "prior": prior}
+        super().__init__(obs_dim=obs_dim, out_dim=out_dim, members=members, **form)
         sizes = [obs_dim] + [hidden] * layers + [out_dim]
-        self.network = StackedMlp(sizes, members)
+        self.network, self.prior_weight = StackedMlp(sizes, members), prior
         self.prior = StackedMlp(sizes, members).requires_grad_(False) if prior else None
 
     def forward(self, obs: Float[Tensor, "E B O"]) -> Float[Tensor, "E B D"]:
@@ -50,12 +38,9 @@ class Ensemble(nn.Module):
         out: Tensor = self.network(obs)
         return out if self.prior is None else out + self.prior_weight * self.prior(obs)
 
-    @torch.no_grad()
-    def predict(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B E D"]:
-        """Every member's chunk for raw observations, in the actions' raw units, within the demonstrated range."""
-        normal = self.obs_normalizer(obs)
-        out = self(normal.expand(self.members, *normal.shape)).clamp(-1, 1)
-        return self.target_normalizer.inverse(out.transpose(0, 1))
+    def normal_predictions(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B E D"]:
+        """Normalised chunks of every member from normalised observations."""
+        return self(obs.expand(self.members, *obs.shape)).transpose(0, 1)  # type: ignore[no-any-return]
 
 
 def fit_ensemble(
@@ -67,9 +52,7 @@ def fit_ensemble(
     targets = frames.all_chunks(horizon)
     members, form = config.members, (config.hidden, config.layers, config.prior)
     model = Ensemble(frames.obs.shape[1], targets.shape[1], members, *form)
-    model.obs_normalizer, model.target_normalizer = MinMax.of(frames.obs), MinMax.of(targets)
-    model.to(frames.obs.device)
-    obs, normal = model.obs_normalizer(frames.obs), model.target_normalizer(targets)
+    obs, normal = model.fit_ranges(frames, targets)
     data = Resampled.of(frames, targets.shape[1], config, generators["bootstrap"])
 
     def loss() -> tuple[Tensor, Metrics]:

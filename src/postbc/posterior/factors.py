@@ -24,7 +24,6 @@ from postbc.posterior.models import Posterior
 from postbc.storage.manifest import check_manifest
 
 FILE = "factors.safetensors"
-BATCH = 4096  # frames predicted at once
 
 
 @dataclass(frozen=True)
@@ -39,7 +38,7 @@ class Factors:
     @classmethod
     def of(cls, model: Posterior, frames: Frames, horizon: int, covariance: str = "full") -> "Factors":
         """Predict every frame and subtract the members' mean."""
-        predicted = torch.cat([model.predict(obs) for obs in frames.obs.split(BATCH)])
+        predicted = model.predict(frames.obs)
         return cls(predicted - predicted.mean(1, keepdim=True), frames.fingerprint, covariance, horizon)
 
     def sample(self, index: Int64[Tensor, "B"], generator: torch.Generator) -> Float[Tensor, "B D"]:

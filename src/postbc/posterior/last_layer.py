@@ -8,17 +8,14 @@ autocorrelation time of the residuals along episodes, measured. ``members`` draw
 ensemble's members do; the residuals' correlation between dimensions is carried over to the draws.
 """
 
-from typing import Any
-
 import torch
 from jaxtyping import Float
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
-from postbc.demos.normalizer import MinMax
-from postbc.posterior.network import StackedMlp
+from postbc.posterior.network import Regressors, StackedMlp
 from postbc.storage.checkpoint import Checkpoints
 from postbc.training import Generators, Metrics, Run, Schedule, train
 
@@ -26,20 +23,11 @@ EVIDENCE_STEPS = 100
 FLOOR = 1e-8  # of variances, in squared half ranges
 
 
-class LastLayer(nn.Module):
+class LastLayer(Regressors):
     """One network, and E draws of its last layer from their posterior."""
 
     def __init__(self, obs_dim: int, out_dim: int, members: int, hidden: int, layers: int) -> None:
-        super().__init__()
-        self.shape: dict[str, Any] = {
-            "obs_dim": obs_dim,
-            "out_dim": out_dim,
-            "members": members,
-            "hidden": hidden,
-            "layers": layers,
-        }
-        self.obs_dim = obs_dim
-        self.obs_normalizer, self.target_normalizer = MinMax(obs_dim), MinMax(out_dim)
+        super().__init__(obs_dim=obs_dim, out_dim=out_dim, members=members, hidden=hidden, layers=layers)
         self.network = StackedMlp([obs_dim] + [hidden] * layers + [out_dim], 1)
         self.register_buffer("mean", torch.zeros(hidden + 1, out_dim))
         self.register_buffer("draws", torch.zeros(hidden + 1, members, out_dim))
@@ -52,12 +40,10 @@ class LastLayer(nn.Module):
         """The last hidden layer and a constant, for normalised observations."""
         return F.pad(self.network.features(obs[None])[0], (0, 1), value=1.0)
 
-    @torch.no_grad()
-    def predict(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B E D"]:
-        """Every draw's chunk for raw observations, in the actions' raw units, within the demonstrated range."""
-        features = self.features(self.obs_normalizer(obs))
-        out = (features @ self.mean)[:, None] + torch.einsum("bf,fed->bed", features, self.draws)
-        return self.target_normalizer.inverse(out.clamp(-1, 1))
+    def normal_predictions(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B E D"]:
+        """Normalised chunks of every draw from normalised observations."""
+        features = self.features(obs)
+        return (features @ self.mean)[:, None] + torch.einsum("bf,fed->bed", features, self.draws)
 
 
 def autocorrelation_time(residual: Float[Tensor, "N D"], frames: Frames) -> float:
@@ -125,9 +111,7 @@ def fit_last_layer(
     torch.manual_seed(generators["weights"].initial_seed())
     targets = frames.all_chunks(horizon)
     model = LastLayer(frames.obs.shape[1], targets.shape[1], config.members, config.hidden, config.layers)
-    model.obs_normalizer, model.target_normalizer = MinMax.of(frames.obs), MinMax.of(targets)
-    model.to(frames.obs.device)
-    obs, normal = model.obs_normalizer(frames.obs), model.target_normalizer(targets)
+    obs, normal = model.fit_ranges(frames, targets)
 
     def loss() -> tuple[Tensor, Metrics]:
         index = torch.randint(len(frames), (config.batch,), generator=generators["order"]).to(obs.device)

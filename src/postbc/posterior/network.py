@@ -1,15 +1,55 @@
-"""E small networks as one: stacked weights, so that a layer of all of them is one batched matrix product."""
+"""What the kinds of posterior are made of: ranges, prediction in batches, and E small networks as one."""
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from postbc.demos.frames import Frames
+from postbc.demos.normalizer import MinMax
+
+BATCH = 4096  # states predicted at once
+
+
+class Regressors(nn.Module):
+    """Samples f_1 … f_E of the demonstrator's chunk, normalised by what was demonstrated.
+
+    ``shape`` holds the arguments that build the model again.
+    """
+
+    def __init__(self, **shape: Any) -> None:
+        super().__init__()
+        self.shape = shape
+        self.obs_dim, self.members = int(shape["obs_dim"]), int(shape["members"])
+        self.obs_normalizer, self.target_normalizer = MinMax(self.obs_dim), MinMax(shape["out_dim"])
+
+    def fit_ranges(
+        self, frames: Frames, targets: Float[Tensor, "N D"]
+    ) -> tuple[Float[Tensor, "N O"], Float[Tensor, "N D"]]:
+        """Take the ranges of ``frames`` and ``targets``, move to their device; returns both normalised."""
+        self.obs_normalizer, self.target_normalizer = MinMax.of(frames.obs), MinMax.of(targets)
+        self.to(frames.obs.device)
+        return self.obs_normalizer(frames.obs), self.target_normalizer(targets)
+
+    def normal_predictions(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B E D"]:
+        """Normalised chunks of every member from normalised observations."""
+        raise NotImplementedError
+
+    @torch.no_grad()
+    def predict(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B E D"]:
+        """Every member's chunk for raw observations, in the actions' raw units, within the demonstrated range."""
+        parts = [self.normal_predictions(self.obs_normalizer(part)).clamp(-1, 1) for part in obs.split(BATCH)]
+        return self.target_normalizer.inverse(torch.cat(parts))
+
 
 class StackedMlp(nn.Module):
-    """E ReLU networks of the same form; weights (E, in, out). Their parameters do not touch each other."""
+    """E ReLU networks of the same form; weights (E, in, out), so that a layer of all of them is one batched product.
+
+    Their parameters do not touch each other.
+    """
 
     def __init__(self, sizes: list[int], members: int) -> None:
         super().__init__()

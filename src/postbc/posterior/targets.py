@@ -15,6 +15,7 @@ distribution never takes is not trained.
 """
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from jaxtyping import Float, Int64
@@ -28,7 +29,10 @@ from postbc.posterior.factors import Factors
 
 @dataclass(frozen=True)
 class Targets:
-    """Chunks to imitate, under a method; ``size`` is α for posterior noise and σ for isotropic noise."""
+    """Chunks to imitate, under a method; ``size`` is α for posterior noise and σ for isotropic noise.
+
+    ``factors`` are needed by the methods that use the posterior; ValueError where they are missing.
+    """
 
     frames: Frames
     horizon: int
@@ -36,6 +40,16 @@ class Targets:
     size: float = 1.0
     factors: Factors | None = None
     share: float = 0.5  # ρ of the mixture
+
+    def __post_init__(self) -> None:
+        """Refuse a posterior method without a posterior."""
+        if self.factors is None and self.method not in (Method.BC, Method.SIGMA_BC):
+            raise ValueError(f"{self.method} needs the posterior's factors")
+
+    @cached_property
+    def bounds(self) -> tuple[Float[Tensor, "A"], Float[Tensor, "A"]]:
+        """Smallest and largest demonstrated value of every action dimension."""
+        return self.frames.action.amin(0), self.frames.action.amax(0)
 
     def draw(
         self, index: Int64[Tensor, "B"], generator: torch.Generator
@@ -47,8 +61,7 @@ class Targets:
         scale = self._scale(len(index), generator).to(chunk.device)
         noise = self._noise(index, generator).unflatten(1, (self.horizon, -1))
         perturbed = chunk + self.size * scale[:, None, None] * noise
-        low, high = self.frames.action.amin(0), self.frames.action.amax(0)
-        return perturbed.clamp(low, high), scale if self.method is Method.POSTBC_CONDITIONAL else None
+        return perturbed.clamp(*self.bounds), scale if self.method is Method.POSTBC_CONDITIONAL else None
 
     def noise(self, index: Int64[Tensor, "B"], generator: torch.Generator) -> Float[Tensor, "B H A"]:
         """What :meth:`draw` adds to the demonstrated chunks."""
@@ -63,9 +76,10 @@ class Targets:
         return torch.ones(count)
 
     def _noise(self, index: Int64[Tensor, "B"], generator: torch.Generator) -> Float[Tensor, "B D"]:
-        if self.factors is not None:
+        if self.factors is not None and self.method is not Method.SIGMA_BC:
             return self.factors.sample(index, generator)
-        half = half_range(self.frames).repeat(self.horizon)
+        low, high = self.bounds
+        half = ((high - low) / 2).repeat(self.horizon)
         return torch.randn(len(index), len(half), generator=generator).to(half.device) * half
 
 

@@ -116,9 +116,9 @@ def coverage_figure(coverage: dict[str, Any]) -> str:
 
     def paint(axes: Any) -> None:
         (ax,) = axes
-        for method in (m for m in COLOURS if m in coverage):
-            curve = [100 * share for share in coverage[method]["best_of"]]
-            ax.plot(range(1, len(curve) + 1), curve, "o-", ms=4, color=COLOURS[method], label=method_title(method))
+        for method, row in coverage["methods"].items():
+            curve, colour = [100 * share for share in row["best_of"]], COLOURS.get(method, _OTHER)
+            ax.plot(range(1, len(curve) + 1), curve, "o-", ms=4, color=colour, label=method_title(method))
         ax.set_xlabel("tries from the same start")
         ax.set_ylabel("at least one success, %")
         ax.set_ylim(-2, 102)

@@ -11,7 +11,6 @@ from postbc.reporting.figures import coverage_figure, curves_figure, success_fig
 from postbc.reporting.lock import LockedStage, data_hashes, read_lock
 from postbc.reporting.results import (
     LIVES,
-    Evaluation,
     life_title,
     method_title,
     read_curves,
@@ -72,13 +71,6 @@ def _figures(root: Path, curves: dict[str, words.Curves]) -> dict[str, Any]:
     return {"learning": curves_figure(drawn) if drawn else "", "pictures": pictures}
 
 
-def _coverage(evaluation: Evaluation) -> str:
-    measured = evaluation.coverage or {}
-    return (
-        coverage_figure(measured) if any("best_of" in row for row in measured.values() if isinstance(row, dict)) else ""
-    )
-
-
 def _fetchable(models: list[dict[str, Any]]) -> str:
     """Name of a policy with a champion, PostBC's if there is one; empty when there is none."""
     names = [m["name"] for m in models if m["kind"] == "policy" and "champion" in m["aliases"]]
@@ -93,7 +85,7 @@ def build_page(root: Path, config: Config) -> str:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     evaluation, models = read_evaluation(root), read_registered(root)
-    curves = {stage: read_curves(root, stage) for stage in _STAGES}
+    curves = {stage: read_curves(root, stage, evaluation.methods) for stage in _STAGES}
     loader = PackageLoader("postbc.reporting", ".")
     environment = Environment(
         loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
@@ -107,9 +99,9 @@ def build_page(root: Path, config: Config) -> str:
         rows=rows(evaluation),
         differences=difference_rows(evaluation),
         success=success_figure(evaluation),
-        coverage=_coverage(evaluation),
+        coverage=coverage_figure(evaluation.coverage) if evaluation.coverage else "",
         coverage_headings=COVERAGE_HEADINGS,
-        coverage_rows=coverage_rows(evaluation.coverage or {}),
+        coverage_rows=coverage_rows(evaluation.coverage) if evaluation.coverage else [],
         **_figures(root, curves),
         videos=_videos(root),
         no_videos=_why_no_videos(root),

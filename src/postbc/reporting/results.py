@@ -59,7 +59,7 @@ class Evaluation:
 
     results: dict[str, dict[str, Result]]
     differences: dict[str, Difference]
-    coverage: dict[str, Any] | None = None  # measure, bc, postbc, difference
+    coverage: dict[str, Any] | None = None  # measure, methods, difference; see postbc.evaluation.coverage
 
     @property
     def methods(self) -> list[str]:
@@ -126,10 +126,10 @@ def read_curve(path: Path) -> dict[str, list[float]]:
     return {k: [r.get(k, float("nan")) for r in usable] for k in dict.fromkeys(k for row in usable for k in row)}
 
 
-def read_curves(root: Path, stage: str) -> dict[str, dict[str, list[float]]]:
+def read_curves(root: Path, stage: str, methods: list[str]) -> dict[str, dict[str, list[float]]]:
     """Method → columns of ``root``/plots/<stage>.<method>.csv; a missing or empty curve is left out."""
-    files = sorted((root / "plots").glob(f"{stage}.*.csv"))
-    found = {path.name.split(".")[1]: read_curve(path) for path in files}
+    files = {method: root / "plots" / f"{stage}.{method}.csv" for method in methods}
+    found = {method: read_curve(path) for method, path in files.items() if path.is_file()}
     return {method: curve for method, curve in found.items() if curve.get("env_steps")}
 
 

@@ -18,7 +18,7 @@ HEADINGS = (
     "Finetuning steps",
     "Mean best reward",
 )
-COVERAGE_HEADINGS = ("Method", "One try", "w = 0", "Best of all tries", "95 % interval", "Never", "Spread", "Energy")
+COVERAGE_HEADINGS = ("Method", "One try", "w = 0", "Best of all tries", "95 % interval", "Spread", "Energy")
 
 
 def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
@@ -40,19 +40,17 @@ def rows(evaluation: Evaluation) -> list[tuple[str, ...]]:
 
 
 def coverage_rows(coverage: dict[str, Any]) -> list[tuple[str, ...]]:
-    """One row a method that was measured, under COVERAGE_HEADINGS."""
-    measured = [(m, row) for m, row in coverage.items() if isinstance(row, dict) and "best_of" in row]
+    """One row a method, under COVERAGE_HEADINGS."""
     return [
         (
             method_title(method),
             percent(row["success"]),
             percent(row["zero"]),
             percent(row["value"]),
-            f"{100 * row['low']:.1f} to {100 * row['high']:.1f} %",
-            percent(row["never"]),
+            span(row["low"], row["high"]),
             *(f"{row[key]:.3f}" if key in row else "–" for key in ("spread", "energy")),
         )
-        for method, row in measured
+        for method, row in coverage["methods"].items()
     ]
 
 

@@ -77,11 +77,10 @@ def _cover(evaluation: Evaluation) -> Answer:
         return Answer(question, "Not measured", _NO_COVERAGE)
     difference = difference_of(coverage["difference"])
     shares = ", ".join(
-        f"{method_title(m)} {percent(coverage[m]['value'])} ({span(coverage[m]['low'], coverage[m]['high'])})"
-        for m in ("bc", "postbc")
-        if m in coverage
+        f"{method_title(method)} {percent(row['value'])} ({span(row['low'], row['high'])})"
+        for method, row in coverage["methods"].items()
     )
-    detail = f"{coverage.get('measure', 'Coverage')}: {shares}. {_paired(difference)}"
+    detail = f"{coverage['measure']}: {shares}. {_paired(difference)}"
     return Answer(question, _verdict(difference, "PostBC covered more", "PostBC covered less"), detail)
 
 

@@ -14,6 +14,8 @@ import gymnasium as gym
 import numpy as np
 from numpy.typing import NDArray
 
+from postbc.config import TaskConfig
+from postbc.sims import get_task
 from postbc.sims.stepping import Stepping, vector_env
 from postbc.sims.task import TaskEnv
 
@@ -146,6 +148,12 @@ class ChunkEnvs:
     chunk: int
     max_steps: int
     stepping: Stepping = Stepping.SERIAL
+
+    @classmethod
+    def of(cls, config: TaskConfig, make: Callable[[], TaskEnv] | None = None) -> "ChunkEnvs":
+        """Those of a configured task, made by ``make`` where it is not the simulator itself."""
+        task = get_task(config.env)
+        return cls(make or partial(task.make, **config.options), config.chunk, config.max_steps, task.stepping())
 
     def vector(self, n: int, discount: float = 1.0) -> ChunkVector:
         """``n`` environments side by side."""
