@@ -25,7 +25,7 @@ from postbc.demos.frames import Frames
 from postbc.evaluation.rollouts import evaluate
 from postbc.evaluation.statistics import paired_difference, wilson
 from postbc.policies.policy import Latent, Policy
-from postbc.posterior.scoring import energy_score
+from postbc.scoring import energy_score
 from postbc.sims.vector import ChunkVector
 
 

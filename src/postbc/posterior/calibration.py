@@ -26,8 +26,8 @@ from torch import Tensor
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
 from postbc.posterior.models import Posterior, fit_posterior
-from postbc.posterior.scoring import energy_score
 from postbc.posterior.targets import half_range
+from postbc.scoring import energy_score
 from postbc.storage.checkpoint import Checkpoints, identity
 
 ALPHA_RANGE: Final = (0.25, 2.0)
