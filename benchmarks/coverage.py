@@ -38,7 +38,7 @@ from postbc.storage.checkpoint import Checkpoints
 
 RESULTS = FOLDER / "coverage.jsonl"
 WORK = Path(".work/coverage")
-STARTS, TRIES, REPLICATES, WORKERS = 64, 16, 5, 8
+STARTS, TRIES, LEAST, REPLICATES, WORKERS = 64, 32, 4, 5, 8
 LADDER = {  # sizes of demonstration sets, and (chunk, time limit)
     "lift": ((2, 3, 5, 10, 20), (4, 120)),
     "metaworld/door-open": ((2, 3, 5, 10, 20), (8, 300)),
@@ -153,12 +153,13 @@ def run(cell: Cell, recordings: Path | None, tries: int = TRIES) -> dict[str, An
     starts = seeds(EVALUATION, 1 + cell.replicate, STARTS)  # of run 0 are the pipeline's own
     vector = ChunkEnvs.of(setting(cell.task)).vector(WORKERS)
     try:
-        covered = cover(played, vector, starts, tries, f"{cell.variant}")
+        covered = cover(played, vector, starts, tries, cell.variant, LEAST)
     finally:
         vector.close()
     held_out = frames_of(cell.task, demonstrations(cell.task, cell.replicate, recordings)[-HELD_OUT:])
     row = summary(replace(covered, actions=against_demonstrations(played, held_out)))
-    solved = {"tries_solved": covered.success.sum(1).tolist(), "zero_solved": covered.zero.astype(int).tolist()}
+    first = np.where(covered.solved, covered.success.argmax(1) + 1, 0)  # the try that solved each start, 0 for none
+    solved = {"first_solved": first.tolist(), "zero_solved": covered.zero.astype(int).tolist()}
     return {"cell": vars(cell), **row, **solved, "noise": size, "commit": commit()}
 
 

@@ -1,12 +1,13 @@
 """Several tries from the same starts."""
 
 from dataclasses import replace
+from itertools import product
 from math import comb
 
 import numpy as np
 import pytest
 import torch
-from toy import make_frames, toy_episode
+from toy import toy_episode
 
 from postbc.config import Method, PretrainConfig
 from postbc.demos.frames import stack_frames
@@ -15,10 +16,13 @@ from postbc.policies.policy import Latent, Policy
 from postbc.policies.pretrain import pretrain
 from postbc.posterior.targets import Targets
 from postbc.sims import get_task
-from postbc.sims.starts import EVALUATION, seeds
+from postbc.sims.demonstrators.recording import Episode, play
+from postbc.sims.starts import DEMONSTRATIONS, EVALUATION, seeds
+from postbc.sims.tasks.reach import operators
 from postbc.sims.vector import ChunkEnvs
 from postbc.storage.checkpoint import Checkpoints
 
+LIMIT = 40  # control steps
 CONFIG = PretrainConfig(hidden=32, layers=2, denoising_steps=20, inference_steps=4, steps=300, batch=64, ema=0.9)
 
 
@@ -27,23 +31,48 @@ def test_best_of_n_counts_subsets():
     success = np.random.default_rng(0).random((5, 6)) < 0.3
     from itertools import combinations
 
-    for n, found in enumerate(best_of(success), 1):
+    for n, found in enumerate(best_of(success, 6), 1):
         subsets = list(combinations(range(6), n))
         assert len(subsets) == comb(6, n)
         assert found == pytest.approx(np.mean([success[:, s].any(1).mean() for s in subsets]))
 
 
+def test_a_solved_start_is_not_played_on(policy):
+    """The same answers as from all tries, but for the best of few, which fewer tries tell less sharply."""
+    starts, vector = seeds(EVALUATION, 0, 12), ChunkEnvs(get_task("reach").make, 2, LIMIT).vector(4)
+    full, short = (cover(policy, vector, starts, 6, "x", least) for least in (None, 2))
+    vector.close()
+    assert full.solved.tolist() == short.solved.tolist()
+    assert 0 < full.solved.sum()
+    assert np.array_equal(full.success[:, :2], short.success[:, :2])
+    solved = short.success[:, :2].any(1)
+    assert solved.any()
+    assert not short.success[solved, 2:].any()
+    first = [full.success[:, :n].any(1).mean() for n in range(1, 7)]
+    assert best_of(short.success, 2)[1:] == pytest.approx(first[1:])
+
+
 @pytest.fixture(scope="module")
-def policy(tmp_path_factory):
-    frames = make_frames([toy_episode(n) for n in range(6)])
+def shown():
+    """Frames of the task's own operators, two ways round the disc."""
+    env, episodes = get_task("reach").make(), []
+    for number, way in product(range(3), operators().values()):
+        operator = way(np.random.default_rng(number), 0.3)
+        episode = play(env, operator, Episode("", seeds(DEMONSTRATIONS, 0, 3)[number]), 40).arrays()
+        episodes.append((episode["obs/position"], episode["obs/goal"], episode["actions"]))
+    return stack_frames(episodes, 10)
+
+
+@pytest.fixture(scope="module")
+def policy(shown, tmp_path_factory):
     checkpoints = Checkpoints(tmp_path_factory.mktemp("p") / "c", "x")
-    return pretrain(Targets(frames, 2, Method.BC), CONFIG, 0, checkpoints)[0]
+    return pretrain(Targets(shown, 2, Method.BC), CONFIG, 0, checkpoints)[0]
 
 
 def test_tries_differ_and_are_the_same_however_many_environments(policy):
     starts, found = seeds(EVALUATION, 0, 6), []
     for workers in (1, 4):
-        vector = ChunkEnvs(get_task("reach").make, 2, 30).vector(workers)
+        vector = ChunkEnvs(get_task("reach").make, 2, LIMIT).vector(workers)
         found.append(cover(policy, vector, starts, 5, "x"))
         vector.close()
     assert np.array_equal(found[0].success, found[1].success)
@@ -54,7 +83,7 @@ def test_tries_differ_and_are_the_same_however_many_environments(policy):
 def test_the_first_try_is_what_the_evaluation_plays(policy):
     from postbc.evaluation.rollouts import evaluate
 
-    vector, starts = ChunkEnvs(get_task("reach").make, 2, 30).vector(2), seeds(EVALUATION, 0, 6)
+    vector, starts = ChunkEnvs(get_task("reach").make, 2, LIMIT).vector(2), seeds(EVALUATION, 0, 6)
     covered = cover(policy, vector, starts, 2, "x")
     once = [o.success for o in evaluate(policy, vector, starts, "y")]
     zero = [o.success for o in evaluate(Policy(policy.model, Latent.ZERO), vector, starts, "y")]
@@ -63,10 +92,9 @@ def test_the_first_try_is_what_the_evaluation_plays(policy):
     assert covered.zero.tolist() == zero
 
 
-def test_energy_is_smallest_for_the_demonstrators_own_actions(policy):
-    frames = make_frames([toy_episode(n) for n in range(20, 24)])
-    close = against_demonstrations(policy, frames)
-    away = replace(frames, action=frames.action + 0.3)
+def test_energy_is_smallest_for_the_demonstrators_own_actions(policy, shown):
+    close = against_demonstrations(policy, shown)
+    away = replace(shown, action=shown.action + 0.3)
     assert close["energy"] < against_demonstrations(policy, away)["energy"]
     assert close["spread"] > 0
 
@@ -75,7 +103,10 @@ def test_methods_are_compared_start_by_start():
     solved = np.zeros((8, 4), bool)
     solved[:4, 1] = True
     table = compare(
-        {"bc": Covered(solved[::-1] & False, np.zeros(8, bool), 0.0), "postbc": Covered(solved, solved[:, 0], 0.5)}
+        {
+            "bc": Covered(solved[::-1] & False, np.zeros(8, bool), 0.0, 4),
+            "postbc": Covered(solved, solved[:, 0], 0.5, 4),
+        }
     )
     assert table["methods"]["postbc"]["value"] == table["methods"]["postbc"]["best_of"][-1] == 0.5
     assert table["methods"]["bc"]["best_of"] == [0.0] * 4

@@ -1,11 +1,13 @@
 """Coverage before any finetuning: what reinforcement learning has to work with.
 
-From each of S held-out starts a policy is played N times with latent noise of its own, and once with w = 0. With k_s
-successes among the N from start s:
+From each of S held-out starts a policy is played N times with latent noise of its own, and once with w = 0. A start that
+has been solved after M ≤ N tries is not played on: the rest could not change what is asked. With k_s successes among the
+first M tries from start s:
 
-    best of n  = mean_s [1 − C(N − k_s, n) / C(N, n)]      the chance that n tries include a success, without bias, n ≤ N;
-                                                           at n = N the share of starts that were ever solved: of the
-                                                           others no finetuner that only steers this policy can learn
+    best of n  = mean_s [1 − C(M − k_s, n) / C(M, n)]      the chance that n tries include a success, without bias, n ≤ M;
+                 mean_s [success in tries 1 … n]           likewise for M < n ≤ N; at n = N the share of starts that were
+                                                           ever solved: of the others no finetuner that only steers
+                                                           this policy can learn
     energy     = E‖y − a‖ − ½ E‖y − y'‖                     of sampled chunks y, y' at held-out demonstrated (s, a), their
     spread     = E‖y − y'‖ / √2                             both in half ranges of the action
 
@@ -33,10 +35,16 @@ from postbc.sims.vector import ChunkVector
 class Covered:
     """Outcomes of one policy: ``success`` (S, N) of sampled tries, ``zero`` (S,) at w = 0; ``actions`` of held-out frames."""
 
-    success: Bool[ndarray, "S N"]
+    success: Bool[ndarray, "S N"]  # False where a start was not played on
     zero: Bool[ndarray, "S"]
-    best: float  # mean over starts of the largest reward of a sampled try
+    best: float  # mean over starts and their first M tries of the largest reward
+    least: int  # M, tries that every start had
     actions: dict[str, float] = field(default_factory=dict)  # energy, spread
+
+    @property
+    def rate(self) -> float:
+        """Success of one try."""
+        return float(self.success[:, : self.least].mean())
 
     @property
     def solved(self) -> Bool[ndarray, "S"]:
@@ -44,22 +52,31 @@ class Covered:
         return np.asarray(self.success.any(axis=1))
 
 
-def best_of(success: Bool[ndarray, "S N"]) -> list[float]:
-    """The chance of a success among n of the N tries, for n = 1 … N."""
-    count, tries = success.shape
-    missed = tries - success.sum(1)
-    return [1 - sum(comb(int(m), n) for m in missed) / (count * comb(tries, n)) for n in range(1, tries + 1)]
+def best_of(success: Bool[ndarray, "S N"], least: int) -> list[float]:
+    """The chance of a success among n tries, for n = 1 … N, where every start had the first ``least`` of the N."""
+    missed = least - success[:, :least].sum(1)
+    counted = [1 - sum(comb(int(m), n) for m in missed) / (len(success) * comb(least, n)) for n in range(1, least + 1)]
+    return counted + [float(success[:, :n].any(1).mean()) for n in range(least + 1, success.shape[1] + 1)]
 
 
-def cover(policy: Policy, vector: ChunkVector, starts: list[int], samples: int, label: str) -> Covered:
-    """Play ``policy`` from every start ``samples`` times, and once with zero latent noise."""
-    zero = Policy(policy.model, Latent.ZERO, scale=policy.scale)
-    tries = [evaluate(policy, vector, starts, f"{label} {n + 1}/{samples}", n) for n in range(samples)]
-    return Covered(
-        success=np.array([[outcome.success for outcome in row] for row in tries]).T,
-        zero=np.array([outcome.success for outcome in evaluate(zero, vector, starts, f"{label} w = 0")]),
-        best=float(np.mean([outcome.best for row in tries for outcome in row])),
-    )
+def cover(
+    policy: Policy, vector: ChunkVector, starts: list[int], samples: int, label: str, least: int | None = None
+) -> Covered:
+    """Play ``policy`` from every start up to ``samples`` times, and once with zero latent noise.
+
+    A start is played on after ``least`` tries (default: all) only while it has not been solved.
+    """
+    zero, least = Policy(policy.model, Latent.ZERO, scale=policy.scale), min(least or samples, samples)
+    success, best = np.zeros((len(starts), samples), bool), list[float]()
+    for n in range(samples):
+        left = np.arange(len(starts)) if n < least else np.flatnonzero(~success.any(1))
+        if not len(left):
+            break
+        played = evaluate(policy, vector, [starts[i] for i in left], f"{label} {n + 1}/{samples}", n)
+        success[left, n] = [outcome.success for outcome in played]
+        best += [outcome.best for outcome in played] if n < least else []
+    at_zero = [outcome.success for outcome in evaluate(zero, vector, starts, f"{label} w = 0")]
+    return Covered(success, np.array(at_zero), float(np.mean(best)), least)
 
 
 @torch.no_grad()
@@ -81,12 +98,12 @@ def summary(covered: Covered) -> dict[str, Any]:
         "value": float(solved.mean()),
         "low": low,
         "high": high,
-        "success": float(covered.success.mean()),
+        "success": covered.rate,
         "zero": float(covered.zero.mean()),
         "starts": len(solved),
         "tries": tries,
         "mean_max_reward": covered.best,
-        "best_of": best_of(covered.success),
+        "best_of": best_of(covered.success, covered.least),
         **covered.actions,
     }
 
