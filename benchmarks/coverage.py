@@ -107,7 +107,8 @@ def demonstrations(task: str, replicate: int, recordings: Path | None) -> list[E
 def frames_of(task: str, episodes: list[Episode]) -> Frames:
     """Frames of ``episodes`` as the policy sees them."""
     known = get_task(task)
-    return stack_frames([(*known.observe(e.obs), e.action) for e in episodes], known.fps)
+    parts = [(*known.observe(e.obs), e.action, None) for e in episodes]
+    return stack_frames(parts, known.fps, LADDER[task][2])
 
 
 @cache

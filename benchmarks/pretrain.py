@@ -17,7 +17,7 @@ from benchmarks.posterior import product_rate, seconds
 from benchmarks.record import write
 from postbc.adam import AdamW
 from postbc.config import Method, PretrainConfig
-from postbc.demos.convert import convert
+from postbc.demos.convert import columns, convert
 from postbc.demos.frames import Frames, load_frames
 from postbc.demos.readers import find_sources
 from postbc.policies.pretrain import build_model
@@ -33,7 +33,8 @@ def make_dataset(recordings: Path, folder: Path) -> Path:
     """The recordings as a LeRobotDataset."""
     task = get_task("lift")
     episodes = [episode for source in find_sources(recordings) for episode in source.episodes()]
-    convert(((e, task.observe(e.obs)) for e in episodes), folder / "dataset", task.fps, "Lift the cube.")
+    stored = (columns(e, *task.observe(e.obs), None) for e in episodes)
+    convert(stored, len(episodes), folder / "dataset", task.fps, "Lift the cube.")
     return folder / "dataset"
 
 
@@ -47,7 +48,7 @@ def ours(frames: Frames) -> tuple[Any, Callable[[], None]]:
     def step() -> None:
         index = torch.randint(len(frames), (BATCH,), generator=order)
         chunk, _ = targets.draw(index, noise)
-        optimiser.minimise(model.loss(frames.obs[index], chunk, noise)[0])
+        optimiser.minimise(model.loss(frames.rows(index), chunk, noise)[0])
         ema.update()
 
     return model, step

@@ -3,31 +3,29 @@
 import argparse
 from collections.abc import Iterator
 
-import numpy as np
-
 from postbc.config import Config, TaskConfig
-from postbc.demos.convert import convert
-from postbc.demos.episode import Episode
-from postbc.demos.store import read_store
+from postbc.demos.convert import Columns, columns, convert
+from postbc.demos.store import episode_count, read_store
 from postbc.sims import get_task
 from postbc.sims.provenance import refuse_other_simulator
 from stages import paths
 from stages.running import arguments, run
 
 
-def pairs(config: TaskConfig) -> Iterator[tuple[Episode, tuple[np.ndarray, np.ndarray]]]:
-    """Every episode with what the task observes of it. Raises MismatchError for another simulator's."""
+def stored(config: TaskConfig) -> Iterator[Columns]:
+    """What the task observes of every episode. Raises MismatchError for another simulator's."""
     task, seen = get_task(config.env), set[str]()
     for episode in read_store(paths.DEMOS):
         recorded = str(episode.facts.get("env_args", "{}"))
         if recorded not in seen and not config.other_simulator:
             refuse_other_simulator(task, config.options, recorded, str(episode.facts["name"]))
             seen.add(recorded)
-        yield episode, task.observe(episode.obs)
+        yield columns(episode, *task.observe(episode.obs), task.images(episode.obs))
 
 
 def main(config: Config, _: argparse.Namespace) -> None:
-    convert(pairs(config.task), paths.DATASET, config.task.fps, config.task.instruction)
+    task = config.task
+    convert(stored(task), episode_count(paths.DEMOS), paths.DATASET, task.fps, task.instruction)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def arena(config: Config, method: str, recorder: Recorder) -> Arena:
     """One robot, every step of it recorded; no looks in between, because they would cost robot time."""
     task, settings = config.task, config.finetune_robot.dsrl
     make = partial(robot_env, config.finetune_robot.robot, task, recorder)
-    envs = ChunkEnvs(make, task.chunk, task.max_steps)
+    envs = ChunkEnvs(make, task.chunk, task.max_steps, history=task.history)
     folder = paths.FINETUNED_SIM / method
     parts = (asdict(task), asdict(config.finetune_robot), config.seed, method, fingerprint(folder / POLICY))
     checkpoints = Checkpoints(paths.checkpoint("finetune_robot", method), identity(*parts))

@@ -4,14 +4,17 @@ import argparse
 from pathlib import Path
 
 from postbc.config import Config
-from postbc.demos.ingest import ingest
+from postbc.demos.ingest import Drawing, ingest
+from postbc.sims import get_task
 from postbc.storage.atomic import write_json
 from stages import paths
 from stages.running import arguments, log, run
 
 
 def main(config: Config, _: argparse.Namespace) -> None:
-    counts = ingest(Path(config.ingest.source), paths.DEMOS, config.task.fps, config.ingest.max_episodes)
+    task, settings = get_task(config.task.env), config.ingest
+    drawing = Drawing(task.pixels, task.draw) if task.pixels and task.draw else None
+    counts = ingest(Path(settings.source), paths.DEMOS, config.task.fps, settings.max_episodes, drawing)
     write_json(paths.METRICS / "ingest.json", counts)
     log.info("%d episodes, %d steps", counts["episodes"], counts["steps"])
 

@@ -28,8 +28,8 @@ def calibration(config: Config, frames: Frames, checkpoints: Checkpoints) -> Cal
 
 
 def main(config: Config, _: argparse.Namespace) -> None:
-    frames, horizon = load_frames(paths.DATASET), config.task.chunk
-    run_identity = identity(asdict(config.posterior), horizon, config.seed, frames.fingerprint)
+    frames, horizon = load_frames(paths.DATASET, config.task.history), config.task.chunk
+    run_identity = identity(asdict(config.posterior), (horizon, config.task.history), config.seed, frames.fingerprint)
     checkpoints = Checkpoints(paths.checkpoint("posterior"), run_identity)
     model, rows = fit_posterior(frames, horizon, config.posterior, config.seed, checkpoints)
     folds = Checkpoints(paths.checkpoint("calibration"), run_identity)

@@ -19,7 +19,7 @@ from stages.running import arguments, log, run
 
 def targets(config: Config, method: Method) -> Targets:
     """What ``method`` imitates, at the size that params.yaml or the calibration says."""
-    frames, horizon = load_frames(paths.DATASET), config.task.chunk
+    frames, horizon = load_frames(paths.DATASET, config.task.history), config.task.chunk
     if method is Method.BC:
         return Targets(frames, horizon, method)
     factors, (calibrated, reason) = load_factors(paths.POSTERIOR, frames), calibrated_alpha(paths.POSTERIOR)
@@ -32,7 +32,9 @@ def main(config: Config, options: argparse.Namespace) -> None:
     method = Method(options.method)
     wanted = targets(config, method)
     inputs = (wanted.frames.fingerprint, None if method is Method.BC else fingerprint(paths.POSTERIOR))
-    run_identity = identity(asdict(config.pretrain), config.task.chunk, config.seed, method, inputs)
+    run_identity = identity(
+        asdict(config.pretrain), (config.task.chunk, config.task.history), config.seed, method, inputs
+    )
     checkpoints = Checkpoints(paths.checkpoint("pretrain", method), run_identity)
     policy, rows = pretrain(wanted, config.pretrain, config.seed, checkpoints)
     save_policy(policy, paths.PRETRAINED / method)

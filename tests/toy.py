@@ -7,6 +7,8 @@ import numpy as np
 from postbc.demos.episode import Episode
 from postbc.demos.frames import Frames, stack_frames
 
+SIDE = 32  # pixels of an image
+
 
 def toy_episode(number: int, length: int = 12) -> Episode:
     """A point that moves to a goal, observed with its goal; every episode has its own speed."""
@@ -21,5 +23,19 @@ def toy_episode(number: int, length: int = 12) -> Episode:
 
 def make_frames(episodes: list[Episode]) -> Frames:
     """Frames without a data set on disk."""
-    parts = [(e.obs["position"], e.obs["goal"], e.action) for e in episodes]
+    parts = [(e.obs["position"], e.obs["goal"], e.action, None) for e in episodes]
     return replace(stack_frames(parts, 10), fingerprint="toy")
+
+
+def dot_frames(episodes: int, length: int, history: int = 1, seed: int = 0) -> Frames:
+    """A white dot somewhere in a dark image; the action is where it is, and only the image tells."""
+    random = np.random.default_rng(seed)
+    at = random.integers(2, SIDE - 2, (episodes * length, 2))
+    pixels = np.zeros((len(at), SIDE, SIDE, 3), np.uint8)
+    for image, (y, x) in zip(pixels, at, strict=True):
+        image[y - 1 : y + 2, x - 1 : x + 2] = 255
+    action = (2 * at / SIDE - 1).astype(np.float32)
+    empty = np.zeros((length, 0), np.float32)
+    by_episode = zip(action.reshape(episodes, length, 2), np.split(pixels, episodes), strict=True)
+    parts = [(np.zeros((length, 2), np.float32), empty, one, images) for one, images in by_episode]
+    return replace(stack_frames(parts, 10, history), fingerprint="dots")

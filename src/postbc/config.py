@@ -54,12 +54,19 @@ class TaskConfig:
     fps: int = 20
     max_steps: int = 150  # time limit of an episode, in control steps
     chunk: int = 4  # H: actions predicted and executed open loop
+    history: int = 1  # K: observations that the policy reads, the present one and those before it
     instruction: str = ""
     options: dict[str, Any] = field(default_factory=dict)  # passed to the environment
     other_simulator: bool = False  # take demonstrations that another simulator, version or controller recorded
 
     def __post_init__(self) -> None:
-        _require(self, fps=self.fps > 0, max_steps=self.max_steps > 0, chunk=0 < self.chunk <= self.max_steps)
+        _require(
+            self,
+            fps=self.fps > 0,
+            max_steps=self.max_steps > 0,
+            chunk=0 < self.chunk <= self.max_steps,
+            history=self.history > 0,
+        )
 
 
 @dataclass(frozen=True)
@@ -211,6 +218,7 @@ class RobotConfig:
     options: dict[str, Any] = field(default_factory=dict)  # fields of that robot's own LeRobot configuration
     state: list[str] | None = None  # observation features that make the policy's state, in order; None: agent_pos.*
     environment_state: list[str] | None = None  # likewise; None: environment_state.*
+    camera: str = "pixels"  # observation feature that is the policy's image, where it reads one
     action: list[str] | None = None  # action features in the policy's order; None: the robot's order
     guard: GuardConfig = field(default_factory=GuardConfig)
     arm: str = "token"  # token: an operator arms it; simulated: only a simulated robot, which arms itself

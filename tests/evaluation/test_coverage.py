@@ -59,7 +59,7 @@ def shown():
     for number, way in product(range(3), operators().values()):
         operator = way(np.random.default_rng(number), 0.3)
         episode = play(env, operator, Episode("", seeds(DEMONSTRATIONS, 0, 3)[number]), 40).arrays()
-        episodes.append((episode["obs/position"], episode["obs/goal"], episode["actions"]))
+        episodes.append((episode["obs/position"], episode["obs/goal"], episode["actions"], None))
     return stack_frames(episodes, 10)
 
 
@@ -119,6 +119,6 @@ def test_recordings_are_stacked_as_a_data_set_would_be(dataset):
 
     stored = load_frames(dataset)
     episodes = [toy_episode(n, 8 + n) for n in range(4)]
-    ours = stack_frames([(e.obs["position"], e.obs["goal"], e.action) for e in episodes], 10)
+    ours = stack_frames([(e.obs["position"], e.obs["goal"], e.action, None) for e in episodes], 10)
     for name in ("obs", "action", "episode", "last"):
         assert torch.equal(getattr(ours, name), getattr(stored, name))

@@ -27,7 +27,7 @@ def task():
 def policy(task):
     torch.manual_seed(0)
     env = task.make()
-    shape = PolicyShape(env.state_dim, env.environment_dim, 2, 2, 16, 1, 10, 3)
+    shape = PolicyShape(env.shape, 2, 2, 16, 1, 10, 3)
     return Policy(DiffusionPolicy(shape), Latent.SAMPLE).eval()
 
 

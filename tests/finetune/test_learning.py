@@ -10,6 +10,7 @@ import torch
 from postbc.config import DsrlConfig
 from postbc.finetune.driver import Arena, crossed, finetune, to_batch
 from postbc.finetune.dsrl import Dsrl
+from postbc.observation import ObsShape
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.generative import PolicyShape
 from postbc.sims.task import TaskEnv
@@ -23,7 +24,7 @@ class Line(TaskEnv):
     """A point at x, seeing also its goal; an action moves it by at most 0.2. Done within 0.1 of the goal at ±0.8."""
 
     def __init__(self) -> None:
-        super().__init__(1, 1, [-1.0], [1.0])
+        super().__init__(ObsShape(1, 1), [-1.0], [1.0])
 
     def _start(self, seed: int) -> None:
         self.x, self.goal = 0.0, 0.8 if seed % 2 else -0.8
@@ -41,7 +42,7 @@ class Identity(DiffusionPolicy):
     """A frozen policy whose chunk is its latent noise."""
 
     def __init__(self) -> None:
-        super().__init__(PolicyShape(1, 1, 1, CHUNK, 8, 1, 4, 2))
+        super().__init__(PolicyShape(ObsShape(1, 1), 1, CHUNK, 8, 1, 4, 2))
 
     def sample(self, obs, noise, scale=None):
         return noise.unflatten(1, (CHUNK, 1))
@@ -86,7 +87,7 @@ def test_it_learns_to_reach_both_goals_quickly(tmp_path):
     obs = torch.tensor([[0.0, 0.8], [0.0, -0.8]])
     assert (learner.policy().noise(obs).mean(1) * torch.tensor([1.0, -1.0]) > 0.5).all()
     # The value counts control steps: from the start at least 4, discounted by 0.99, and from nearby about 1.
-    value = learner.critics.value(obs, learner.policy().noise(obs))
+    value = learner.critics.value_of(obs, learner.policy().noise(obs))
     assert (value > -7).all()
     assert (value < -2).all()
 

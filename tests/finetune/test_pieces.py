@@ -9,6 +9,7 @@ from postbc.finetune.artifact import continue_from, env_steps, save_finetuned
 from postbc.finetune.critics import load_critics
 from postbc.finetune.dsrl import Dsrl, shifted_reward
 from postbc.finetune.replay import Batch, Replay
+from postbc.observation import ObsShape
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.generative import PolicyShape
 from postbc.storage.checkpoint import Checkpoints
@@ -18,7 +19,7 @@ CONFIG = DsrlConfig(env_steps=100, initial_steps=0, hidden=16, layers=1, batch=8
 
 @pytest.fixture
 def learner():
-    return Dsrl(DiffusionPolicy(PolicyShape(2, 2, 2, 3, 16, 1, 10, 3)), CONFIG, 0)
+    return Dsrl(DiffusionPolicy(PolicyShape(ObsShape(2, 2), 2, 3, 16, 1, 10, 3)), CONFIG, 0)
 
 
 def batch(count, offset=0.0):
@@ -56,7 +57,7 @@ def test_the_critics_target_by_hand(learner):
     state = learner.generators["update"].get_state()
     target = learner.critic_target(some, torch.tensor(0.3))
     learner.generators["update"].set_state(state)
-    normal = learner.model.obs_normalizer(some.following)
+    normal = some.following
     latent, log_prob = learner.actor.sample(normal, learner.generators["update"])
     values = torch.stack([h(torch.cat([normal, latent], 1)).squeeze(1) for h in learner.target.heads])
     by_hand = some.reward + 0.9 * (values.min(0).values - 0.3 * log_prob)

@@ -13,6 +13,7 @@ from toy import make_frames, toy_episode
 from postbc.adam import AdamW
 from postbc.config import Method, PretrainConfig
 from postbc.errors import IntegrityError, TrainingDivergedError
+from postbc.observation import ObsShape
 from postbc.policies.diffusion import DiffusionPolicy, squared_cosine
 from postbc.policies.folder import load_policy, save_policy
 from postbc.policies.generative import PolicyShape
@@ -23,7 +24,7 @@ from postbc.posterior.factors import Factors
 from postbc.posterior.targets import Targets
 from postbc.storage.checkpoint import Checkpoints
 
-SHAPE = PolicyShape(2, 2, 2, 3, 24, 2, 20, 5)
+SHAPE = PolicyShape(ObsShape(2, 2), 2, 3, 24, 2, 20, 5)
 SMALL = PretrainConfig(hidden=32, layers=2, denoising_steps=20, inference_steps=5, steps=60, batch=32, ema=0.9)
 
 
@@ -137,15 +138,24 @@ folder, again = sys.argv[1:]
 config = PreTrainedConfig.from_pretrained(folder)
 policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
 before, after = make_pre_post_processors(config, pretrained_path=folder)
-raw = {"observation.state": torch.randn(2, 2), "observation.environment_state": torch.randn(2, 2)}
-noise = torch.randn(2, 6)
-chunk = policy.predict_action_chunk(before(dict(raw)), noise=noise)
 own = load_policy(__import__("pathlib").Path(folder))
-obs = torch.cat(list(raw.values()), 1)
-assert torch.equal(chunk, own.model.sample(obs, noise))
-actions = [after(policy.select_action(before(dict(raw)), noise=noise)) for _ in range(4)]
+pixels, history = own.model.shape.obs.pixels, own.model.shape.obs.history
+seen, rows, actions, noise = [], [], [], torch.randn(2, 6)
+for step in range(4):  # a chunk of three actions, then another one
+    raw = {"observation.state": torch.randn(2, 2)}
+    if pixels:
+        raw["observation.image"] = torch.randint(256, (2, *pixels)) / 255
+    else:
+        raw["observation.environment_state"] = torch.randn(2, 2)
+    seen += [raw] * (history if step == 0 else 1)
+    last = {key: torch.stack([one[key] for one in seen[-history:]], 1) for key in raw}
+    numbers = torch.cat([v for k, v in last.items() if "image" not in k], 2).flatten(1)
+    rows.append(torch.cat([numbers, *[255 * v.flatten(1) for k, v in last.items() if "image" in k]], 1))
+    actions.append(after(policy.select_action(before(dict(raw)), noise=noise)))
+chunk = own.model.sample(rows[0], noise)
 assert torch.equal(torch.stack(actions[:3], 1), chunk)
-loss, _ = policy.forward({**raw, "action": chunk})
+assert torch.equal(actions[3], own.model.sample(rows[3], noise)[:, 0])
+loss, _ = policy.forward({**(last if history > 1 else raw), "action": chunk})
 assert torch.isfinite(loss)
 policy.save_pretrained(again)
 import json, pathlib
@@ -156,8 +166,10 @@ print("same")
 """
 
 
-def test_lerobot_opens_the_folder_through_the_plugin(tmp_path):
-    save_policy(Policy(DiffusionPolicy(SHAPE), Latent.STEERED, Actor(4, 6, 16, 2, 1.5)).eval(), tmp_path / "p")
+@pytest.mark.parametrize("seen", [ObsShape(2, 2), ObsShape(2, 0, (3, 16, 16), history=2)])
+def test_lerobot_opens_the_folder_through_the_plugin(tmp_path, seen):
+    model = DiffusionPolicy(replace(SHAPE, obs=seen))
+    save_policy(Policy(model, Latent.STEERED, Actor(model.observer.features, 6, 16, 2, 1.5)).eval(), tmp_path / "p")
     command = [sys.executable, "-c", LEROBOT, str(tmp_path / "p"), str(tmp_path / "again")]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.stdout.endswith("same\n"), done.stderr[-2000:]

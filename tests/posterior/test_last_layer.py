@@ -31,7 +31,7 @@ def test_evidence_recovers_the_noise_of_a_linear_problem():
 def test_its_variance_is_the_formulas(frames, tmp_path):
     """Draws against φᵀ (λI + βΦᵀΦ/τ)⁻¹ φ computed directly, where no prediction is clipped."""
     model = fit(frames, tmp_path)
-    features = model.features(model.obs_normalizer(frames.obs)).double()
+    features = model.hidden(model.features(frames)).double()
     drawn = torch.einsum("nf,fed->ned", features, model.draws.double())
     covariance = torch.einsum("fed,ged->dfg", model.draws.double(), model.draws.double()) / CONFIG.members
     direct = torch.einsum("nf,dfg,ng->nd", features, covariance, features)

@@ -36,7 +36,7 @@ def test_adam_equals_torch():
 
 
 def test_members_do_not_touch_each_other():
-    ensemble = Ensemble(4, 6, 3, 8, 2)
+    ensemble = Ensemble({"state": 2, "environment": 2}, 6, 3, 8, 2)
     obs = torch.randn(3, 5, 4)
     ensemble(obs)[1].square().sum().backward()
     for parameter in ensemble.parameters():
@@ -140,6 +140,6 @@ def test_a_prior_keeps_members_apart_where_nothing_was_shown(frames, tmp_path):
     spread = {}
     for weight in (0.0, 10.0):
         model, _ = fit(frames, tmp_path / str(weight), replace(config, prior=weight))
-        spread[weight] = float(model(model.obs_normalizer(far).expand(10, -1, -1)).detach().std(0).mean())
+        spread[weight] = float(model(model.observer(far).expand(10, -1, -1)).detach().std(0).mean())
         assert all(not p.requires_grad for p in model.prior.parameters()) if weight else model.prior is None
     assert spread[10.0] > 1.5 * spread[0.0]

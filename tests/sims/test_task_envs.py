@@ -17,9 +17,16 @@ SIZES = {
     "fetch_pick_place": (10, 18, 4),
     "metaworld/pick-place": (4, 35, 4),
     "pusht": (2, 16, 2),
+    "pusht_pixels": (2, 0, 2),
     "reach": (2, 2, 2),
 }
-KEYS = {"pusht": "state", "reach": "goal", "fetch_pick_place": "desired_goal", "metaworld/pick-place": "observation"}
+KEYS = {
+    "pusht": "state",
+    "pusht_pixels": "state",
+    "reach": "goal",
+    "fetch_pick_place": "desired_goal",
+    "metaworld/pick-place": "observation",
+}
 PRINT_START = """
 import sys
 from postbc.sims import get_task
@@ -65,7 +72,7 @@ def test_an_unknown_task_names_the_nearest():
             get_task(wrong)
     with pytest.raises(ConfigError, match="there is lift, lift_wide"):
         get_task("zzzzzzzz")
-    assert len(TASKS) == 57
+    assert len(TASKS) == 58
     assert set(TASKS) >= set(SIZES)
 
 
@@ -80,7 +87,7 @@ def test_a_simulator_that_is_not_installed_names_its_extra(monkeypatch: pytest.M
 
 def test_spaces_have_the_promised_shapes(task: Task, env: TaskEnv):
     state, environment, action = SIZES[task.name]
-    assert (env.state_dim, env.environment_dim) == (state, environment)
+    assert (env.shape.state, env.shape.environment) == (state, environment)
     assert env.action_space.shape == (action,)
     np.testing.assert_array_equal(env.action_space.low, np.float32(task.action_low))
     np.testing.assert_array_equal(env.action_space.high, np.float32(task.action_high))

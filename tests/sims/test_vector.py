@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from postbc.sims import get_task
 from postbc.sims.stepping import Stepping
 from postbc.sims.task import TaskEnv
-from postbc.sims.vector import NO_SEED, ChunkEnvs, flatten
+from postbc.sims.vector import NO_SEED, ChunkEnvs
 
 DISCOUNT = 0.9
 TASK = get_task("reach")
@@ -18,25 +18,31 @@ TASK = get_task("reach")
 
 def command(obs: np.ndarray, chunk: int) -> np.ndarray:
     """Straight to the goal, round the disc by chance: succeeds from some starts, runs out of time from others."""
+    obs = obs[-4:]
     way = obs[2:] - obs[:2] + np.array([0.0, 0.5 if obs[1] > 0 else -0.1]) * (obs[0] < 0)
     return np.tile(np.clip(way / 0.08, -1, 1), (chunk, 1))
 
 
-def plainly(env: TaskEnv, seeds: list[int], chunk: int, limit: int) -> Iterator[tuple]:
+def plainly(env: TaskEnv, seeds: list[int], chunk: int, limit: int, history: int) -> Iterator[tuple]:
     """(seed, steps, discounted reward, terminated, truncated, final observation) of every chunk."""
     for seed in seeds:
-        obs, steps, over = flatten(env.reset(seed=seed)[0]), 0, False
+        seen, steps, over = [flat(env.reset(seed=seed)[0])] * history, 0, False
         while not over:
             total, executed = 0.0, 0
-            for action in command(obs, chunk):
+            for action in command(seen[-1], chunk):
                 observation, reward, terminated, _, _ = env.step(action)
+                seen.append(flat(observation))
                 total += DISCOUNT**executed * reward
                 executed, steps = executed + 1, steps + 1
                 over = terminated or steps == limit
                 if over:
                     break
-            obs = flatten(observation)
-            yield seed, executed, pytest.approx(total), terminated, over and not terminated, obs.tolist()
+            row = np.concatenate(seen[-history:]).tolist()
+            yield seed, executed, pytest.approx(total), terminated, over and not terminated, row
+
+
+def flat(observation: dict[str, np.ndarray]) -> np.ndarray:
+    return np.concatenate([observation["agent_pos"], observation["environment_state"]])
 
 
 @settings(max_examples=25, deadline=None, derandomize=True)
@@ -46,9 +52,12 @@ def plainly(env: TaskEnv, seeds: list[int], chunk: int, limit: int) -> Iterator[
     limit=st.integers(1, 60),
     seeds=st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=7, unique=True),
     stepping=st.sampled_from([Stepping.SERIAL, Stepping.THREADS]),
+    history=st.integers(1, 3),
 )
-def test_a_vector_is_its_environments_one_by_one(n: int, chunk: int, limit: int, seeds: list[int], stepping: Stepping):
-    vector = ChunkEnvs(TASK.make, chunk, limit, stepping).vector(n, DISCOUNT)
+def test_a_vector_is_its_environments_one_by_one(
+    n: int, chunk: int, limit: int, seeds: list[int], stepping: Stepping, history: int
+):
+    vector = ChunkEnvs(TASK.make, chunk, limit, stepping, history).vector(n, DISCOUNT)
     played: list[list[tuple]] = [[] for _ in range(n)]
     obs = vector.reset(seeds)
     while (vector.playing != NO_SEED).any():
@@ -59,4 +68,4 @@ def test_a_vector_is_its_environments_one_by_one(n: int, chunk: int, limit: int,
         obs = step.obs
     vector.close()
     for i in range(n):
-        assert played[i] == list(plainly(TASK.make(), seeds[i::n], chunk, limit))
+        assert played[i] == list(plainly(TASK.make(), seeds[i::n], chunk, limit, history))

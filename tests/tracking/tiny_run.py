@@ -7,6 +7,7 @@ import torch
 
 from postbc.config import Config, DsrlConfig, FinetuneRobotConfig, IngestConfig, TaskConfig
 from postbc.finetune.critics import Critics, save_critics
+from postbc.observation import ObsShape
 from postbc.policies.folder import build_policy, save_policy
 from postbc.policies.generative import PolicyShape
 from postbc.policies.policy import Latent
@@ -15,7 +16,7 @@ from postbc.posterior.models import save_model
 from postbc.storage.atomic import write_json
 from postbc.storage.manifest import write_manifest
 
-SHAPE = PolicyShape(3, 2, 2, 4, hidden=8, layers=1, denoising_steps=10, inference_steps=2)
+SHAPE = PolicyShape(ObsShape(3, 2), 2, 4, hidden=8, layers=1, denoising_steps=10, inference_steps=2)
 LOCK = """schema: '2.0'
 stages:
   convert:
@@ -63,7 +64,7 @@ def make_run(root: Path) -> None:
     posterior = artifacts / "posterior"
     posterior.mkdir(parents=True)
     torch.manual_seed(0)
-    save_model(Ensemble(5, 8, members=3, hidden=4, layers=1), posterior)
+    save_model(Ensemble(ObsShape(3, 2).json(), 8, members=3, hidden=4, layers=1), posterior)
     write_manifest(posterior)
     for number, method in enumerate(("bc", "postbc")):
         make_policy(artifacts / "pretrained" / method, number)
@@ -83,4 +84,4 @@ def make_run(root: Path) -> None:
 
 
 def make_critics(folder: Path) -> None:
-    save_critics(Critics(5, 8, hidden=8, layers=1), folder)
+    save_critics(Critics(ObsShape(3, 2), 8, hidden=8, layers=1), folder)

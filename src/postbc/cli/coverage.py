@@ -75,8 +75,9 @@ def _held_out(config: "Config") -> "Frames | None":
     if config.ingest.max_episodes is None:
         return None
     recorded = (episode for source in find_sources(Path(config.ingest.source)) for episode in source.episodes())
-    rest = [(e, get_task(config.task.env).observe(e.obs)) for e in islice(recorded, config.ingest.max_episodes, None)]
-    return stack_frames([(*seen, e.action) for e, seen in rest], config.task.fps) if rest else None
+    task, rest = get_task(config.task.env), islice(recorded, config.ingest.max_episodes, None)
+    parts = [(*task.observe(e.obs), e.action, task.images(e.obs)) for e in rest]
+    return stack_frames(parts, config.task.fps, config.task.history) if parts else None
 
 
 def _with_actions(covered: Any, policy: Any, held_out: "Frames | None") -> Any:

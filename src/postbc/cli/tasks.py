@@ -25,8 +25,8 @@ def _row(name: str, speed: bool) -> dict[str, Any]:
     env = task.make()
     row = {
         "task": name,
-        "state": env.state_dim,
-        "environment": env.environment_dim,
+        "state": env.shape.state,
+        "environment": env.shape.environment,
         "action": len(task.action_low),
         "rate": task.fps,
         "horizon": task.horizon,

@@ -2,51 +2,36 @@
 
 import logging
 import os
+import shutil
 import tempfile
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from postbc.demos.episode import Episode
+from postbc.demos.frames import ENVIRONMENT, IMAGE, STATE
 from postbc.progress import track
 from postbc.storage.atomic import atomic_folder
 from postbc.storage.manifest import write_manifest
 
-Observed = tuple[np.ndarray, np.ndarray]  # observation.state (T, S) and observation.environment_state (T, V)
+Columns = dict[str, np.ndarray]  # by feature of the data set, (T, …)
 
 
-def _features(state: int, environment: int, action: int) -> dict[str, dict[str, Any]]:
-    def vector(size: int) -> dict[str, Any]:
-        return {"dtype": "float32", "shape": (size,), "names": None}
-
-    return {
-        "observation.state": vector(state),
-        "observation.environment_state": vector(environment),
-        "action": vector(action),
-        "next.reward": vector(1),
-        "next.success": {"dtype": "bool", "shape": (1,), "names": None},
-    }
+def columns(episode: Episode, state: np.ndarray, environment: np.ndarray, pixels: np.ndarray | None) -> Columns:
+    """What the data set holds of one episode; nothing is stored of a thing that is not observed (V = 0, no images)."""
+    stored = {STATE: state, "action": episode.action, "next.reward": episode.reward[:, None]}
+    stored |= {ENVIRONMENT: environment} if environment.shape[1] else {}
+    stored |= {IMAGE: pixels} if pixels is not None else {}
+    return {**stored, "next.success": episode.success[:, None]}
 
 
-def _episode_buffer(episode: Episode, observed: Observed, number: int, fps: int, task: str) -> dict[str, Any]:
-    length = len(episode)
-    frames = np.arange(length)
-    return {
-        "size": length,
-        "task": [task] * length,
-        "episode_index": number,
-        "frame_index": frames,
-        "timestamp": (frames / fps).astype(np.float32),
-        "index": [],
-        "task_index": [],
-        "observation.state": observed[0],
-        "observation.environment_state": observed[1],
-        "action": episode.action,
-        "next.reward": episode.reward[:, None],
-        "next.success": episode.success[:, None],
-    }
+def _feature(values: np.ndarray) -> dict[str, Any]:
+    if values.ndim == 4:
+        return {"dtype": "image", "shape": values.shape[1:], "names": ["height", "width", "channels"]}
+    return {"dtype": str(values.dtype), "shape": values.shape[1:], "names": None}
 
 
 def _prepare_lerobot(home: str) -> None:
@@ -62,22 +47,25 @@ def _prepare_lerobot(home: str) -> None:
     logging.getLogger("lerobot").setLevel(logging.ERROR)
 
 
-def convert(episodes: Iterable[tuple[Episode, Observed]], target: Path, fps: int, task: str) -> None:
-    """Write ``episodes`` with their observations as a LeRobotDataset at ``target``, whole or not at all.
+def convert(episodes: Iterable[Columns], count: int, target: Path, fps: int, task: str) -> None:
+    """Write ``count`` episodes as a LeRobotDataset at ``target``, whole or not at all; images as PNG.
 
     ``task`` is the instruction stored with every frame. LeRobot writes its parquet footers only at the end, so the
     data set is built under another name and renamed.
     """
-    items = list(episodes)
-    _, (state, environment) = items[0]
-    features = _features(state.shape[1], environment.shape[1], items[0][0].action.shape[1])
+    items = iter(track(episodes, "convert", count))
+    first = next(items)
+    features = {name: _feature(values) for name, values in first.items()}
     with tempfile.TemporaryDirectory() as home, atomic_folder(target) as building:
         _prepare_lerobot(home)
         from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
         building.rmdir()  # create() insists on making the folder
         dataset = LeRobotDataset.create(f"postbc/{target.name}", fps, features, root=building, use_videos=False)
-        for number, (episode, observed) in enumerate(track(items, "convert", len(items))):
-            dataset.save_episode(episode_data=_episode_buffer(episode, observed, number, fps, task))
+        for stored in chain([first], items):
+            for values in zip(*stored.values(), strict=True):
+                dataset.add_frame({**dict(zip(stored, values, strict=True)), "task": task})
+            dataset.save_episode()
         dataset.finalize()
+        shutil.rmtree(building / "images", ignore_errors=True)  # emptied: images lie in the parquet files
         write_manifest(building)

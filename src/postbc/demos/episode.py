@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32
+from jaxtyping import Bool, Float32, UInt8
 from numpy import ndarray
 
 from postbc.errors import DataError
@@ -18,7 +18,7 @@ class Episode:
     """
 
     action: Float32[ndarray, "T A"]
-    obs: dict[str, Float32[ndarray, "T ..."]]
+    obs: dict[str, Float32[ndarray, "T ..."] | UInt8[ndarray, "T h w C"]]
     reward: Float32[ndarray, "T"]
     success: Bool[ndarray, "T"]
     facts: dict[str, Any] = field(default_factory=dict)
@@ -34,6 +34,14 @@ class Episode:
             "success": self.success,
             **{f"obs/{key}": value for key, value in self.obs.items()},
         }
+
+
+def as_uint8(images: ndarray, where: str) -> UInt8[ndarray, "T h w C"]:
+    """Images whose values are whole numbers from 0 to 255, as such; DataError naming ``where`` for others."""
+    stored = images.astype(np.uint8)
+    if images.ndim != 4 or not np.array_equal(stored, images):
+        raise DataError(f"{where}: expected images (T, h, w, C) with whole values from 0 to 255.")
+    return stored
 
 
 def check_episode(episode: Episode, where: str) -> None:

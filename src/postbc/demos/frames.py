@@ -1,24 +1,32 @@
-"""The frames of a LeRobotDataset in memory, and windows of actions gathered from them.
+"""The frames of a LeRobotDataset in memory, and windows of observations and actions gathered from them.
 
-Low-dimensional data fits in memory, and gathering windows there is hundreds of times faster than a loader that opens one
-frame at a time.
+Demonstrations fit in memory (images as uint8), and gathering windows there is hundreds of times faster than a loader that
+opens one frame at a time.
 """
 
-from collections.abc import Iterable
+import io
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float, Int64
+from jaxtyping import Float, Int64, UInt8
+from PIL import Image
 from torch import Tensor
 
 from postbc.errors import DataError
+from postbc.observation import ObsShape
 from postbc.storage.atomic import read_json
 from postbc.storage.manifest import check_manifest, fingerprint
 
-COLUMNS = ["observation.state", "observation.environment_state", "action", "episode_index", "index"]
+STATE, ENVIRONMENT, IMAGE = "observation.state", "observation.environment_state", "observation.image"
+NEEDED = {STATE, "action", "episode_index", "index"}
+PART = 4096  # frames predicted at once
+IMAGE_PART = 256  # likewise where there are images
 
 
 @dataclass(frozen=True)
@@ -28,13 +36,14 @@ class Frames:
     ``episode[i]`` is the number of the episode of frame i, ``last[i]`` the index of that episode's last frame.
     """
 
-    obs: Float[Tensor, "N O"]  # state and environment state side by side
+    obs: Float[Tensor, "N V"]  # low-dimensional part of every frame's row (postbc.observation)
     action: Float[Tensor, "N A"]
     episode: Int64[Tensor, "N"]
     last: Int64[Tensor, "N"]
-    state_dim: int  # the first columns of obs are the robot's own state
+    shape: ObsShape
     fps: int
     fingerprint: str  # of the data set
+    pixels: UInt8[Tensor, "N C h w"] | None = None
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -43,6 +52,19 @@ class Frames:
     def episodes(self) -> int:
         """Number of episodes."""
         return int(self.episode[-1]) + 1
+
+    def rows(self, index: Int64[Tensor, "B"]) -> Float[Tensor, "B O"]:
+        """What a policy reads at each frame."""
+        vector = self.obs[index]
+        if self.pixels is None:
+            return vector
+        past = before(index, self.episode, self.shape.history)
+        return torch.cat([vector, self.pixels[past].flatten(1).to(vector.dtype)], dim=1)
+
+    def parts(self) -> Iterator[Float[Tensor, "B O"]]:
+        """The rows of all frames, in order, in parts that fit in memory."""
+        size = PART if self.pixels is None else IMAGE_PART
+        return map(self.rows, torch.arange(len(self), device=self.obs.device).split(size))
 
     def chunks(self, index: Int64[Tensor, "B"], horizon: int) -> Float[Tensor, "B H A"]:
         """The ``horizon`` actions from each frame on; beyond the episode's end its last action is repeated."""
@@ -59,59 +81,100 @@ class Frames:
         episode = torch.unique(self.episode[kept], return_inverse=True)[1]
         last = torch.searchsorted(episode, episode, right=True) - 1
         parts = {"obs": self.obs[kept], "action": self.action[kept], "episode": episode, "last": last}
-        return replace(self, **parts, fingerprint="")
+        pixels = None if self.pixels is None else self.pixels[kept]
+        return replace(self, **parts, fingerprint="", pixels=pixels)
 
     def to(self, device: torch.device) -> "Frames":
         """The same frames on ``device``."""
         moved = {name: getattr(self, name).to(device) for name in ("obs", "action", "episode", "last")}
-        return replace(self, **moved)
+        return replace(self, **moved, pixels=None if self.pixels is None else self.pixels.to(device))
 
 
-def stack_frames(episodes: Iterable[tuple[np.ndarray, np.ndarray, np.ndarray]], fps: int) -> Frames:
-    """Frames from (state (T, S), environment (T, V), action (T, A)) of each episode; of no data set on disk."""
-    state, environment, action = (list(part) for part in zip(*episodes, strict=True))
+def before(index: Int64[Tensor, "B"], episode: Int64[Tensor, "N"], history: int) -> Int64[Tensor, "B K"]:
+    """Each frame of ``index`` and the ``history`` - 1 before it, oldest first; an episode's first frame is repeated."""
+    steps = index[:, None] + torch.arange(1 - history, 1, device=index.device)
+    return torch.maximum(steps, torch.searchsorted(episode, episode[index])[:, None])
+
+
+def _with_history(obs: Float[Tensor, "N V"], episode: Int64[Tensor, "N"], history: int) -> Float[Tensor, "N V"]:
+    return obs[before(torch.arange(len(obs)), episode, history)].flatten(1)
+
+
+Parts = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def stack_frames(episodes: Iterable[Parts], fps: int, history: int = 1) -> Frames:
+    """Frames of (state (T, S), environment (T, V), action (T, A), images (T, h, w, C) or None); of no data set on disk."""
+    state, environment, action, images = (list(part) for part in zip(*episodes, strict=True))
+    seen = [part for part in images if part is not None]
+    pixels = torch.from_numpy(np.concatenate(seen)).permute(0, 3, 1, 2) if seen else None
     lengths = torch.tensor([len(part) for part in action])
     number = torch.repeat_interleave(torch.arange(len(action)), lengths)
     obs = np.hstack([np.concatenate(state), np.concatenate(environment)]).astype(np.float32)
     return Frames(
-        obs=torch.from_numpy(obs),
+        obs=_with_history(torch.from_numpy(obs), number, history),
         action=torch.from_numpy(np.concatenate(action).astype(np.float32)),
         episode=number,
         last=lengths.cumsum(0)[number] - 1,
-        state_dim=state[0].shape[1],
+        shape=ObsShape(state[0].shape[1], environment[0].shape[1], _size(pixels), history),
         fps=fps,
         fingerprint="",
+        pixels=pixels,
     )
 
 
-def load_frames(dataset: Path) -> Frames:
-    """Read the low-dimensional columns of a LeRobotDataset v3 at ``dataset``.
+def load_frames(dataset: Path, history: int = 1) -> Frames:
+    """Read a LeRobotDataset v3 at ``dataset``, of which a policy reads the last ``history`` observations.
 
     Raises IntegrityError when it differs from its manifest, DataError when columns are missing.
     """
     check_manifest(dataset)
-    files = sorted((dataset / "data").rglob("*.parquet"))
-    try:
-        table = pq.read_table(files, columns=COLUMNS) if len(files) > 1 else pq.read_table(files[0], columns=COLUMNS)
-    except (IndexError, KeyError, ValueError, OSError) as error:
-        raise DataError(f"{dataset}: not a low-dimensional LeRobotDataset ({error}).") from error
-    table = table.sort_by("index")
-    column = {name: np.asarray(table[name].to_pylist()) for name in COLUMNS[3:]}
-    state, environment, action = (_matrix(table[name]) for name in COLUMNS[:3])
-    episode = torch.from_numpy(column["episode_index"])
-    last = torch.searchsorted(episode, episode, right=True) - 1
+    table = _table(dataset)
+    state, action = _matrix(table[STATE]), _matrix(table["action"])
+    environment = _matrix(table[ENVIRONMENT]) if ENVIRONMENT in table.column_names else state[:, :0]
+    pixels = _images(table[IMAGE]) if IMAGE in table.column_names else None
+    episode = torch.from_numpy(np.asarray(table["episode_index"].to_pylist()))
     return Frames(
-        obs=torch.cat([state, environment], dim=1),
+        obs=_with_history(torch.cat([state, environment], dim=1), episode, history),
         action=action,
         episode=episode,
-        last=last,
-        state_dim=state.shape[1],
+        last=torch.searchsorted(episode, episode, right=True) - 1,
+        shape=ObsShape(state.shape[1], environment.shape[1], _size(pixels), history),
         fps=int(read_json(dataset / "meta" / "info.json")["fps"]),
         fingerprint=fingerprint(dataset),
+        pixels=pixels,
     )
 
 
-def _matrix(column: object) -> Tensor:
-    values = column.combine_chunks()  # type: ignore[attr-defined]
+def _size(pixels: Tensor | None) -> tuple[int, int, int] | None:
+    if pixels is None:
+        return None
+    channels, height, width = pixels.shape[1:]
+    return channels, height, width
+
+
+def _table(dataset: Path) -> Any:
+    """The data set's frames in order."""
+    try:
+        files = sorted((dataset / "data").rglob("*.parquet"))
+        columns = set(pq.read_schema(files[0]).names)
+        missing = NEEDED - columns
+        if missing:
+            raise DataError(f"{dataset} has no column {', '.join(sorted(missing))}.")
+        wanted = sorted(NEEDED | ({ENVIRONMENT, IMAGE} & columns))
+        return pa.concat_tables(pq.read_table(file, columns=wanted) for file in files).sort_by("index")
+    except (IndexError, KeyError, ValueError, OSError) as error:
+        raise DataError(f"{dataset}: not a LeRobotDataset with frames in parquet files ({error}).") from error
+
+
+def _images(column: Any) -> Tensor:
+    """PNG files (C, h, w)."""
+    encoded = (row["bytes"] for row in column.to_pylist())
+    decoded = [np.asarray(Image.open(io.BytesIO(png), formats=["PNG"])).transpose(2, 0, 1) for png in encoded]
+    return torch.from_numpy(np.stack(decoded))
+
+
+def _matrix(column: Any) -> Tensor:
+    values = column.combine_chunks()
     flat = values.flatten().to_numpy(zero_copy_only=False)
     return torch.from_numpy(flat.reshape(len(values), -1).astype(np.float32))

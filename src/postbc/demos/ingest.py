@@ -1,10 +1,12 @@
 """Take recordings into the demonstration store: checked, whole episodes, and on from where a killed ingest stopped."""
 
 import shutil
-from collections.abc import Iterator
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
+
+import numpy as np
 
 from postbc.demos.episode import Episode, check_episode, check_layout, layout
 from postbc.demos.readers import Source, find_sources
@@ -13,7 +15,21 @@ from postbc.errors import DataError
 from postbc.progress import Track
 
 
-def _checked(sources: list[Source], limit: int | None) -> Iterator[tuple[str, Episode]]:
+@dataclass(frozen=True)
+class Drawing:
+    """Camera images that a task needs under ``key``, and how they follow from what was recorded."""
+
+    key: str
+    draw: Callable[[Mapping[str, np.ndarray]], np.ndarray]
+
+    def __call__(self, episode: Episode) -> Episode:
+        """``episode`` with the images, drawn where they were not recorded."""
+        if self.key in episode.obs:
+            return episode
+        return replace(episode, obs={**episode.obs, self.key: self.draw(episode.obs)})
+
+
+def _checked(sources: list[Source], limit: int | None, drawing: Drawing | None) -> Iterator[tuple[str, Episode]]:
     """(source sha256, episode) for every episode, each one checked on its own and against the first."""
     expected = None
     taken = 0
@@ -22,6 +38,7 @@ def _checked(sources: list[Source], limit: int | None) -> Iterator[tuple[str, Ep
         for episode in islice(source.episodes(), None if limit is None else limit - taken):
             where = f"{source.path}: {episode.facts['name']}"
             check_episode(episode, where)
+            episode = drawing(episode) if drawing else episode
             expected = expected or layout(episode)
             check_layout(episode, expected, where)
             taken += 1
@@ -45,7 +62,9 @@ def _segments(episodes: Iterator[tuple[str, Episode]]) -> Iterator[tuple[str, li
         yield f"{digest[:12]}-{number:04d}", group
 
 
-def ingest(source: Path, store: Path, fps: float, max_episodes: int | None = None) -> dict[str, int]:
+def ingest(
+    source: Path, store: Path, fps: float, max_episodes: int | None = None, drawing: Drawing | None = None
+) -> dict[str, int]:
     """Bring ``store`` to hold exactly the recordings at ``source``; returns counts of episodes and steps.
 
     What is already stored is kept, what is new is appended, what is gone from ``source`` is dropped. Raises DataError
@@ -57,9 +76,10 @@ def ingest(source: Path, store: Path, fps: float, max_episodes: int | None = Non
         raise DataError(f"{source} holds the same recording twice: {', '.join(str(s.path) for s in sources)}.")
     names, episodes, steps = list[str](), 0, 0
     with Track("ingest", len(sources)) as bar:
-        for name, group in _segments(_checked(sources, max_episodes)):
+        for name, group in _segments(_checked(sources, max_episodes, drawing)):
             # The limit is part of a segment's identity: a set cut short must not pass for the whole one.
             name = name if max_episodes is None else f"{name}-first{max_episodes}"
+            name = f"{name}-{drawing.key}" if drawing else name
             if not segment_is_whole(store, name):
                 write_segment(store, name, group, fps)
             names.append(name)

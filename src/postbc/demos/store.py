@@ -114,6 +114,12 @@ def listed_segments(store: Path) -> list[str]:
     return [segment["name"] for segment in read_json(index)["segments"]] if index.is_file() else []
 
 
+def episode_count(store: Path) -> int:
+    """Number of episodes in the committed segments."""
+    groups: list[Any] = [zarr.open_group(store / name, mode="r") for name in listed_segments(store)]
+    return sum(len(group.attrs["episodes"]) for group in groups)
+
+
 def compact(store: Path, names: list[str], fps: float) -> None:
     """Join committed segments ``names`` into one, in the place of the first; a crash on the way loses nothing."""
     joined = f"{names[0]}-to-{names[-1]}"

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 
 from postbc.evaluation.rollouts import LatentStreams
+from postbc.observation import History
 from postbc.policies.policy import Policy
 from postbc.sims.task import TaskEnv
-from postbc.sims.vector import flatten
 
 EVERY = 2  # control steps a frame: software rendering takes longer than the simulation
 
@@ -20,17 +20,19 @@ EVERY = 2  # control steps a frame: software rendering takes longer than the sim
 def frames(policy: Policy, env: TaskEnv, seed: int, max_steps: int) -> Iterator[np.ndarray]:
     """Play the episode of ``seed`` and yield images (height, width, 3) uint8."""
     observation, _ = env.reset(seed=seed)
-    streams, steps = LatentStreams(policy.latent_dim), 0
+    streams, steps, history = LatentStreams(policy.latent_dim), 0, History(policy.model.shape.obs.history)
+    row = history.begin(observation)
     yield np.asarray(env.render())
     while steps < max_steps:
-        obs = torch.from_numpy(flatten(observation))[None]
-        for action in policy.act(obs, streams.draw(np.array([seed])))[0].numpy():
+        for action in policy.act(torch.from_numpy(row)[None], streams.draw(np.array([seed])))[0].numpy():
             observation, _, terminated, truncated, _ = env.step(action)
+            history.add(observation)
             steps += 1
             if steps % EVERY == 0 or terminated:
                 yield np.asarray(env.render())
             if terminated or truncated or steps >= max_steps:
                 return
+        row = history.row()
 
 
 def replay(env: TaskEnv, seed: int, actions: np.ndarray) -> Iterator[np.ndarray]:

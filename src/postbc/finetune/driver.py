@@ -93,7 +93,7 @@ def _play(learner: Dsrl, arena: Arena, progress: Progress, shown: tuple[Track, S
             latent, chunk = learner.act(tensor, before < config.initial_steps)
         with watch("stepping"):
             step = vector.step(chunk.numpy())
-        learner.replay.add(to_batch(tensor, latent, step, config.discount))
+        learner.store(to_batch(tensor, latent, step, config.discount))
         _count(progress, step)
         if progress.env_steps > config.initial_steps:
             with watch("learning"):

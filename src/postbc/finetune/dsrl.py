@@ -14,6 +14,7 @@ Rewards are shifted by −1, so that every step before success costs one.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from jaxtyping import Float
@@ -45,16 +46,16 @@ class Dsrl:
         self.model, self.config = model.requires_grad_(False), config
         self.generators = Generators(seed, ("weights", "initial", "actor", "replay", "update"))
         torch.manual_seed(self.generators["weights"].initial_seed())
-        obs_dim, latent_dim = model.obs_dim, model.latent_dim
-        self.actor = Actor(obs_dim, latent_dim, config.hidden, config.layers, config.noise_bound)
-        self.critics = Critics(obs_dim, latent_dim, config.hidden, config.layers)
-        self.critics.obs_normalizer.load_state_dict(model.obs_normalizer.state_dict())
+        features, latent_dim = model.observer.features, model.latent_dim
+        self.actor = Actor(features, latent_dim, config.hidden, config.layers, config.noise_bound)
+        self.critics = Critics(model.shape.obs, latent_dim, config.hidden, config.layers)
+        self.critics.observer.load_state_dict(model.observer.state_dict())
         self.target = target_of(self.critics)
         self.log_temperature = nn.Parameter(torch.tensor(math.log(INITIAL_TEMPERATURE)))
-        self.replay = Replay(config.buffer, obs_dim, latent_dim)
+        self.replay = Replay(config.buffer, features, latent_dim)
         self.continued = False
         self._optimisers = {
-            "critics": AdamW(self.critics.parameters(), config.learning_rate),
+            "critics": AdamW(self.critics.heads.parameters(), config.learning_rate),
             "actor": AdamW(self.actor.parameters(), config.learning_rate),
             "temperature": AdamW([self.log_temperature], config.learning_rate),
         }
@@ -74,8 +75,14 @@ class Dsrl:
             latent = torch.randn(len(obs), self.model.latent_dim, generator=self.generators["initial"])
             latent = latent.clamp(-bound, bound)
         else:
-            latent, _ = self.actor.sample(self.model.obs_normalizer(obs), self.generators["actor"])
+            latent, _ = self.actor.sample(self.model.observer(obs), self.generators["actor"])
         return latent, self.model.sample(obs, latent)
+
+    @torch.no_grad()
+    def store(self, batch: Batch) -> None:
+        """Keep transitions; of raw observations the frozen policy's features, which is all that is learned from."""
+        obs, following = self.model.observer(batch.obs), self.model.observer(batch.following)
+        self.replay.add(replace(batch, obs=obs, following=following))
 
     def update(self) -> Metrics:
         """One gradient step of critics, actor and temperature, one step of the target."""
@@ -83,7 +90,7 @@ class Dsrl:
         temperature = self.log_temperature.detach().exp()
         critic_loss, metrics = self._critic_loss(batch, temperature)
         self._optimisers["critics"].minimise(critic_loss)
-        latent, log_prob = self.actor.sample(self.model.obs_normalizer(batch.obs), self.generators["update"])
+        latent, log_prob = self.actor.sample(batch.obs, self.generators["update"])
         actor_loss = (temperature * log_prob - self.critics.value(batch.obs, latent)).mean()
         self._optimisers["actor"].minimise(actor_loss)
         entropy_gap = (log_prob + (self.config.target_entropy or 0.0)).detach().mean()
@@ -95,8 +102,7 @@ class Dsrl:
     def critic_target(self, batch: Batch, temperature: Tensor) -> Float[Tensor, "B"]:
         """y of the formula above."""
         with torch.no_grad():
-            normal = self.model.obs_normalizer(batch.following)
-            latent, log_prob = self.actor.sample(normal, self.generators["update"])
+            latent, log_prob = self.actor.sample(batch.following, self.generators["update"])
             value = self.target.value(batch.following, latent) - temperature * log_prob
             return batch.reward + batch.bootstrap * value
 

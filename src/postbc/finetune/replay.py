@@ -11,7 +11,10 @@ FIELDS = ("obs", "latent", "reward", "bootstrap", "following")
 
 @dataclass(frozen=True)
 class Batch:
-    """Transitions of B chunks, each over the n ≤ H steps that were executed."""
+    """Transitions of B chunks, each over the n ≤ H steps that were executed.
+
+    Observations are raw as they are played, and features of the frozen policy as they are kept.
+    """
 
     obs: Float[Tensor, "B O"]
     latent: Float[Tensor, "B D"]

@@ -24,12 +24,13 @@ class PostbcConfig(PreTrainedConfig):
     steering: dict[str, Any] | None = None
     # The model normalises by itself.
     normalization_mapping: dict[str, NormalizationMode] = field(
-        default_factory=lambda: dict.fromkeys(("STATE", "ENV", "ACTION"), NormalizationMode.IDENTITY)
+        default_factory=lambda: dict.fromkeys(("STATE", "ENV", "VISUAL", "ACTION"), NormalizationMode.IDENTITY)
     )
 
     @property
-    def observation_delta_indices(self) -> None:
-        """Only the current observation is used."""
+    def observation_delta_indices(self) -> list[int] | None:
+        """Offsets of the observations in a row; None where only the present one is read."""
+        return list(range(1 - self.n_obs_steps, 1)) if self.n_obs_steps > 1 else None
 
     @property
     def action_delta_indices(self) -> list[int]:
@@ -48,6 +49,9 @@ class PostbcConfig(PreTrainedConfig):
         """No schedule."""
 
     def validate_features(self) -> None:
-        """Raise ValueError unless there are a state, an environment state and an action."""
-        if not (self.robot_state_feature and self.env_state_feature and self.action_feature):
-            raise ValueError("postbc needs observation.state, observation.environment_state and action")
+        """Raise ValueError unless there are a state, an environment state or one image, and an action."""
+        seen = self.env_state_feature or self.image_features
+        if not (self.robot_state_feature and seen and self.action_feature) or len(self.image_features) > 1:
+            raise ValueError(
+                "postbc needs observation.state, observation.environment_state or one image (observation.image), and action"
+            )

@@ -9,7 +9,9 @@ from typing import Any
 
 from safetensors.torch import load_file, save_file
 
+from postbc.demos.frames import ENVIRONMENT, IMAGE, STATE
 from postbc.errors import IntegrityError
+from postbc.observation import ObsShape
 from postbc.policies.cvae import CvaePolicy
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.flow import FlowPolicy
@@ -38,7 +40,7 @@ def build_policy(shape: PolicyShape, latent: Latent, steering: dict[str, Any] | 
     if shape.kind not in KINDS:
         raise IntegrityError(f"config.json asks for a {shape.kind!r} policy; there is {', '.join(KINDS)}.")
     model = KINDS[shape.kind](shape)
-    actor = Actor(model.obs_dim, model.latent_dim, **steering) if steering else None
+    actor = Actor(model.observer.features, model.latent_dim, **steering) if steering else None
     return Policy(model, latent, actor, scale)
 
 
@@ -49,17 +51,23 @@ def _steering(policy: Policy) -> dict[str, Any] | None:
     return {"hidden": network.first.out_features, "layers": len(network.blocks), "bound": policy.actor.bound}
 
 
+def _features(shape: ObsShape) -> dict[str, Any]:
+    seen: dict[str, Any] = {STATE: {"type": "STATE", "shape": [shape.state]}}
+    if shape.environment:
+        seen[ENVIRONMENT] = {"type": "ENV", "shape": [shape.environment]}
+    if shape.pixels:
+        seen[IMAGE] = {"type": "VISUAL", "shape": list(shape.pixels)}
+    return seen
+
+
 def _config(policy: Policy) -> dict[str, Any]:
     shape = policy.model.shape
     return {
         "type": "postbc",
-        "n_obs_steps": 1,
+        "n_obs_steps": shape.obs.history,
         "device": "cpu",
         "push_to_hub": False,
-        "input_features": {
-            "observation.state": {"type": "STATE", "shape": [shape.state_dim]},
-            "observation.environment_state": {"type": "ENV", "shape": [shape.environment_dim]},
-        },
+        "input_features": _features(shape.obs),
         "output_features": {"action": {"type": "ACTION", "shape": [shape.action_dim]}},
         "chunk_size": shape.chunk,
         "hidden": shape.hidden,
@@ -76,10 +84,11 @@ def _config(policy: Policy) -> dict[str, Any]:
 
 def shape_from_config(config: dict[str, Any]) -> PolicyShape:
     """The form of the policy that a ``config.json`` describes."""
-    features = config["input_features"]
+    sizes = {name: feature["shape"] for name, feature in config["input_features"].items()}
+    environment = sizes[ENVIRONMENT][0] if ENVIRONMENT in sizes else 0
+    seen = ObsShape(sizes[STATE][0], environment, sizes.get(IMAGE), config["n_obs_steps"])
     return PolicyShape(
-        state_dim=features["observation.state"]["shape"][0],
-        environment_dim=features["observation.environment_state"]["shape"][0],
+        obs=seen,
         action_dim=config["output_features"]["action"]["shape"][0],
         chunk=config["chunk_size"],
         hidden=config["hidden"],

@@ -12,6 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from postbc.demos.normalizer import MinMax
+from postbc.observation import ObsShape
+from postbc.observer import Observer
 from postbc.training import Metrics
 
 
@@ -19,8 +21,7 @@ from postbc.training import Metrics
 class PolicyShape:
     """Everything needed to build a policy before its weights are loaded."""
 
-    state_dim: int  # first part of the observation: the robot's own state
-    environment_dim: int  # second part: the objects'
+    obs: ObsShape
     action_dim: int
     chunk: int
     hidden: int
@@ -29,11 +30,6 @@ class PolicyShape:
     inference_steps: int  # of DDIM or Euler
     kind: str = "diffusion"  # a key of postbc.policies.folder.KINDS
     conditional: bool = False  # reads the scale of the posterior noise
-
-    @property
-    def obs_dim(self) -> int:
-        """O."""
-        return self.state_dim + self.environment_dim
 
     @property
     def chunk_dim(self) -> int:
@@ -46,18 +42,18 @@ class GenerativePolicy(nn.Module):
 
     def __init__(self, shape: PolicyShape, latent_dim: int | None = None) -> None:
         super().__init__()
-        self.shape, self.obs_dim = shape, shape.obs_dim
+        self.shape, self.obs_dim = shape, shape.obs.row
         self.latent_dim = shape.chunk_dim if latent_dim is None else latent_dim
-        self.obs_normalizer, self.action_normalizer = MinMax(self.obs_dim), MinMax(shape.action_dim)
-        self.condition_dim = self.obs_dim + shape.conditional
+        self.observer, self.action_normalizer = Observer(shape.obs), MinMax(shape.action_dim)
+        self.condition_dim = self.observer.features + shape.conditional
 
     def condition(self, obs: Float[Tensor, "B O"], scale: Float[Tensor, "B"] | None) -> Float[Tensor, "B C"]:
-        """What the network is told: the normalised observation and, where it is conditional, the scale (default 0)."""
-        normal: Tensor = self.obs_normalizer(obs)
+        """What the network is told: features of the observation and, where it is conditional, the scale (default 0)."""
+        features: Tensor = self.observer(obs)
         if not self.shape.conditional:
-            return normal
-        column = normal.new_zeros(len(normal)) if scale is None else scale.to(normal)
-        return torch.cat([normal, column[:, None]], dim=1)
+            return features
+        column = features.new_zeros(len(features)) if scale is None else scale.to(features)
+        return torch.cat([features, column[:, None]], dim=1)
 
     def normalise(self, chunk: Float[Tensor, "B H A"]) -> Float[Tensor, "B D"]:
         """Raw chunks, normalised and flattened."""

@@ -7,6 +7,8 @@ import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
+from postbc.demos.frames import ENVIRONMENT, IMAGE, STATE
+from postbc.observation import ObsShape
 from postbc.policies.configuration_postbc import PostbcConfig
 from postbc.policies.folder import build_policy
 from postbc.policies.generative import PolicyShape
@@ -22,9 +24,15 @@ class PostbcPolicy(PreTrainedPolicy):
     def __init__(self, config: PostbcConfig, **_: Any) -> None:
         super().__init__(config)
         config.validate_features()
-        shape = PolicyShape(
+        environment, pixels = config.env_state_feature, config.input_features.get(IMAGE)
+        seen = ObsShape(
             config.robot_state_feature.shape[0],
-            config.env_state_feature.shape[0],
+            environment.shape[0] if environment else 0,
+            pixels.shape if pixels else None,
+            config.n_obs_steps,
+        )
+        shape = PolicyShape(
+            seen,
             config.action_feature.shape[0],
             config.chunk_size,
             config.hidden,
@@ -43,12 +51,17 @@ class PostbcPolicy(PreTrainedPolicy):
         return self.policy.model.parameters()
 
     def reset(self) -> None:
-        """Forget the rest of the current chunk."""
+        """Forget the rest of the current chunk and what was seen before."""
         self._queue: deque[Tensor] = deque()
+        self._seen: deque[dict[str, Tensor]] = deque(maxlen=self.config.n_obs_steps)
 
-    @staticmethod
-    def _obs(batch: dict[str, Tensor]) -> Tensor:
-        return torch.cat([batch["observation.state"], batch["observation.environment_state"]], dim=-1)
+    def _obs(self, batch: dict[str, Tensor]) -> Tensor:
+        """Rows (B, O) of observations (B, …), or (B, K, …) where K are read."""
+        single = self.config.n_obs_steps == 1
+        seen = {key: batch[key][:, None] if single else batch[key] for key in self.config.input_features}
+        vector = [seen[key] for key in (STATE, ENVIRONMENT) if key in seen]
+        images = [255 * seen[key].flatten(1) for key in self.config.image_features]  # LeRobot's lie in [0, 1]
+        return torch.cat([torch.cat(vector, dim=2).flatten(1), *images], dim=1)
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The model's loss on the demonstrated chunks in ``batch``."""
@@ -63,7 +76,11 @@ class PostbcPolicy(PreTrainedPolicy):
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None, **_: Any) -> Tensor:
-        """The next action (B, A); a new chunk is drawn when the last one is used up."""
+        """The next action (B, A) for observations (B, …); a new chunk is drawn when the last one is used up."""
+        seen = {key: batch[key] for key in self.config.input_features}
+        self._seen.extend([seen] * (1 if self._seen else self.config.n_obs_steps))
         if not self._queue:
-            self._queue.extend(self.predict_action_chunk(batch, noise=noise).unbind(1))
+            if self.config.n_obs_steps > 1:
+                seen = {key: torch.stack([past[key] for past in self._seen], dim=1) for key in seen}
+            self._queue.extend(self.predict_action_chunk(seen, noise=noise).unbind(1))
         return self._queue.popleft()

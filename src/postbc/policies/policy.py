@@ -35,7 +35,7 @@ class Policy(nn.Module):
     def noise(self, obs: Float[Tensor, "B O"], normal: Float[Tensor, "B W"] | None = None) -> Float[Tensor, "B W"]:
         """The latent noise for ``obs``; a sampled policy takes the standard ``normal`` numbers given, or draws some."""
         if self.actor is not None:
-            return self.actor.mode(self.model.obs_normalizer(obs))
+            return self.actor.mode(self.model.observer(obs))
         shape = (len(obs), self.latent_dim)
         if self.latent is Latent.ZERO:
             return torch.zeros(shape, device=obs.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from postbc.config import Method, PretrainConfig
 from postbc.demos.frames import Frames
 from postbc.demos.normalizer import MinMax
+from postbc.observer import shifted
 from postbc.policies.folder import KINDS
 from postbc.policies.generative import GenerativePolicy, PolicyShape
 from postbc.policies.policy import Latent, Policy
@@ -24,8 +25,7 @@ from postbc.training import Ema, Generators, Metrics, Run, Schedule, train
 def build_model(frames: Frames, targets: Targets, config: PretrainConfig) -> GenerativePolicy:
     """A fresh policy whose normalisers fit ``frames``."""
     shape = PolicyShape(
-        state_dim=frames.state_dim,
-        environment_dim=frames.obs.shape[1] - frames.state_dim,
+        obs=frames.shape,
         action_dim=frames.action.shape[1],
         chunk=targets.horizon,
         hidden=config.hidden,
@@ -36,7 +36,8 @@ def build_model(frames: Frames, targets: Targets, config: PretrainConfig) -> Gen
         conditional=targets.method is Method.POSTBC_CONDITIONAL,
     )
     model = KINDS[shape.kind](shape)
-    model.obs_normalizer, model.action_normalizer = MinMax.of(frames.obs), MinMax.of(frames.action)
+    model.observer.fit(frames)
+    model.action_normalizer = MinMax.of(frames.action)
     return model.to(frames.obs.device)
 
 
@@ -53,7 +54,7 @@ def pretrain(
     targets: Targets, config: PretrainConfig, seed: int, checkpoints: Checkpoints
 ) -> tuple[Policy, list[Metrics]]:
     """Train a policy to produce ``targets``; returns it, on the CPU, and the loss curve."""
-    frames, generators = targets.frames, Generators(seed, ("weights", "order", "policy", "posterior"))
+    frames, generators = targets.frames, Generators(seed, ("weights", "order", "policy", "posterior", "shift"))
     torch.manual_seed(generators["weights"].initial_seed())
     model = build_model(frames, targets, config)
 
@@ -62,14 +63,15 @@ def pretrain(
     def loss() -> tuple[Tensor, Metrics]:
         index = seen[torch.randint(len(seen), (config.batch,), generator=generators["order"])].to(frames.obs.device)
         chunk, scale = targets.draw(index, generators["posterior"])
-        return model.loss(frames.obs[index], chunk, generators["policy"], scale)
+        rows = shifted(frames.rows(index), frames.shape, generators["shift"])
+        return model.loss(rows, chunk, generators["policy"], scale)
 
     @torch.no_grad()
     def validate() -> Metrics:
         if not len(unseen):
             return {}
         chunk = frames.chunks(unseen, targets.horizon)  # as demonstrated, whatever the method
-        return {"validation": float(model.loss(frames.obs[unseen], chunk, torch.Generator().manual_seed(seed))[0])}
+        return {"validation": float(model.loss(frames.rows(unseen), chunk, torch.Generator().manual_seed(seed))[0])}
 
     schedule = Schedule(config.steps, config.learning_rate, config.weight_decay, clip=config.clip)
     run = Run(f"pretrain {targets.method}", schedule, generators, checkpoints)

@@ -91,7 +91,7 @@ def _predicted(
     """Residuals, centred predictions and episode of the frames of ``episodes``, in half ranges of all ``frames``."""
     half = half_range(frames).repeat(horizon)
     varied, unseen = half > 0, frames.select(episodes)
-    predicted = model.predict(unseen.obs)[..., varied] / half[varied]
+    predicted = model.predict_frames(unseen)[..., varied] / half[varied]
     mean = predicted.mean(1)
     residual = unseen.all_chunks(horizon)[:, varied] / half[varied] - mean
     return residual, predicted - mean[:, None], episodes[unseen.episode]

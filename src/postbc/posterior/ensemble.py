@@ -7,8 +7,11 @@
 optimiser: their parameters do not touch each other, and Adam works parameter by parameter, so this equals training them
 one at a time. With ``prior`` > 0 member e is f_e + prior · p_e with a fixed random network p_e (Osband et al. 2018), which
 keeps members apart where there is no data. Departure from the paper's text: predictions are bounded to the range of the
-demonstrated actions, because a converged ensemble on a few trajectories extrapolates far beyond it.
+demonstrated actions, because a converged ensemble on a few trajectories extrapolates far beyond it. Members read images
+through one encoder, trained beforehand and the same for all: the ensemble is uncertain of actions, not of what is seen.
 """
+
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -18,6 +21,7 @@ from torch.nn import functional as F
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
 from postbc.posterior.bootstrap import Resampled
+from postbc.posterior.encoder import fit_encoder
 from postbc.posterior.network import Regressors, StackedMlp
 from postbc.storage.checkpoint import Checkpoints
 from postbc.training import Generators, Metrics, Run, Schedule, train
@@ -26,21 +30,23 @@ from postbc.training import Generators, Metrics, Run, Schedule, train
 class Ensemble(Regressors):
     """E networks of ``layers`` hidden layers."""
 
-    def __init__(self, obs_dim: int, out_dim: int, members: int, hidden: int, layers: int, prior: float = 0.0) -> None:
+    def __init__(
+        self, obs: dict[str, Any], out_dim: int, members: int, hidden: int, layers: int, prior: float = 0.0
+    ) -> None:
         form = {"hidden": hidden, "layers": layers, "prior": prior}
-        super().__init__(obs_dim=obs_dim, out_dim=out_dim, members=members, **form)
-        sizes = [obs_dim] + [hidden] * layers + [out_dim]
+        super().__init__(obs=obs, out_dim=out_dim, members=members, **form)
+        sizes = [self.observer.features] + [hidden] * layers + [out_dim]
         self.network, self.prior_weight = StackedMlp(sizes, members), prior
         self.prior = StackedMlp(sizes, members).requires_grad_(False) if prior else None
 
-    def forward(self, obs: Float[Tensor, "E B O"]) -> Float[Tensor, "E B D"]:
-        """Normalised predictions from normalised observations, one batch a member."""
-        out: Tensor = self.network(obs)
-        return out if self.prior is None else out + self.prior_weight * self.prior(obs)
+    def forward(self, features: Float[Tensor, "E B F"]) -> Float[Tensor, "E B D"]:
+        """Normalised predictions from an observation's features, one batch a member."""
+        out: Tensor = self.network(features)
+        return out if self.prior is None else out + self.prior_weight * self.prior(features)
 
-    def normal_predictions(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B E D"]:
-        """Normalised chunks of every member from normalised observations."""
-        return self(obs.expand(self.members, *obs.shape)).transpose(0, 1)  # type: ignore[no-any-return]
+    def normal_predictions(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B E D"]:
+        """Normalised chunks of every member from an observation's features."""
+        return self(features.expand(self.members, *features.shape)).transpose(0, 1)  # type: ignore[no-any-return]
 
 
 def fit_ensemble(
@@ -50,17 +56,19 @@ def fit_ensemble(
     generators = Generators(seed, ("bootstrap", "order", "weights"))
     torch.manual_seed(generators["weights"].initial_seed())
     targets = frames.all_chunks(horizon)
-    members, form = config.members, (config.hidden, config.layers, config.prior)
-    model = Ensemble(frames.obs.shape[1], targets.shape[1], members, *form)
-    obs, normal = model.fit_ranges(frames, targets)
+    form = (config.hidden, config.layers, config.prior)
+    model = Ensemble(frames.shape.json(), targets.shape[1], config.members, *form)
+    normal = model.fit_ranges(frames, targets)
+    fit_encoder(model.observer, frames, normal, config, seed, checkpoints)
+    features = model.features(frames)
     data = Resampled.of(frames, targets.shape[1], config, generators["bootstrap"])
 
     def loss() -> tuple[Tensor, Metrics]:
         index = data.draw(config.batch, generators["order"])
         wanted = data.targets(index, normal)
         # Sum over members: each one's gradient is that of its own mean squared error.
-        return F.mse_loss(model(obs[index]), wanted, reduction="sum") / (config.batch * normal.shape[1]), {}
+        return F.mse_loss(model(features[index]), wanted, reduction="sum") / (config.batch * normal.shape[1]), {}
 
     schedule = Schedule(config.steps, config.learning_rate)
     rows = train(Run("posterior", schedule, generators, checkpoints), model, loss)
-    return model, [{**row, "loss": row["loss"] / members} for row in rows]
+    return model, [{**row, "loss": row["loss"] / config.members} for row in rows]

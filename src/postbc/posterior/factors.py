@@ -38,7 +38,7 @@ class Factors:
     @classmethod
     def of(cls, model: Posterior, frames: Frames, horizon: int, covariance: str = "full") -> "Factors":
         """Predict every frame and subtract the members' mean."""
-        predicted = model.predict(frames.obs)
+        predicted = model.predict_frames(frames)
         return cls(predicted - predicted.mean(1, keepdim=True), frames.fingerprint, covariance, horizon)
 
     def sample(self, index: Int64[Tensor, "B"], generator: torch.Generator) -> Float[Tensor, "B D"]:

@@ -8,6 +8,8 @@ autocorrelation time of the residuals along episodes, measured. ``members`` draw
 ensemble's members do; the residuals' correlation between dimensions is carried over to the draws.
 """
 
+from typing import Any
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
@@ -15,6 +17,7 @@ from torch.nn import functional as F
 
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
+from postbc.posterior.encoder import fit_encoder
 from postbc.posterior.network import Regressors, StackedMlp
 from postbc.storage.checkpoint import Checkpoints
 from postbc.training import Generators, Metrics, Run, Schedule, train
@@ -26,9 +29,9 @@ FLOOR = 1e-8  # of variances, in squared half ranges
 class LastLayer(Regressors):
     """One network, and E draws of its last layer from their posterior."""
 
-    def __init__(self, obs_dim: int, out_dim: int, members: int, hidden: int, layers: int) -> None:
-        super().__init__(obs_dim=obs_dim, out_dim=out_dim, members=members, hidden=hidden, layers=layers)
-        self.network = StackedMlp([obs_dim] + [hidden] * layers + [out_dim], 1)
+    def __init__(self, obs: dict[str, Any], out_dim: int, members: int, hidden: int, layers: int) -> None:
+        super().__init__(obs=obs, out_dim=out_dim, members=members, hidden=hidden, layers=layers)
+        self.network = StackedMlp([self.observer.features] + [hidden] * layers + [out_dim], 1)
         self.register_buffer("mean", torch.zeros(hidden + 1, out_dim))
         self.register_buffer("draws", torch.zeros(hidden + 1, members, out_dim))
 
@@ -36,14 +39,14 @@ class LastLayer(Regressors):
     draws: Tensor
 
     @torch.no_grad()
-    def features(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B F"]:
-        """The last hidden layer and a constant, for normalised observations."""
-        return F.pad(self.network.features(obs[None])[0], (0, 1), value=1.0)
+    def hidden(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B W"]:
+        """The last hidden layer and a constant, for an observation's features."""
+        return F.pad(self.network.features(features[None])[0], (0, 1), value=1.0)
 
-    def normal_predictions(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B E D"]:
-        """Normalised chunks of every draw from normalised observations."""
-        features = self.features(obs)
-        return (features @ self.mean)[:, None] + torch.einsum("bf,fed->bed", features, self.draws)
+    def normal_predictions(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B E D"]:
+        """Normalised chunks of every draw from an observation's features."""
+        hidden = self.hidden(features)
+        return (hidden @ self.mean)[:, None] + torch.einsum("bf,fed->bed", hidden, self.draws)
 
 
 def autocorrelation_time(residual: Float[Tensor, "N D"], frames: Frames) -> float:
@@ -80,7 +83,7 @@ def evidence(
 
 def _condition(model: LastLayer, frames: Frames, normal: Float[Tensor, "N D"], generator: torch.Generator) -> float:
     """Fill in the posterior's mean and draws; returns τ."""
-    features = model.features(model.obs_normalizer(frames.obs)).double()
+    features = model.hidden(model.features(frames)).double()
     y = normal.double()
     residual = y - features @ torch.linalg.lstsq(features, y).solution
     tau = autocorrelation_time(residual, frames)
@@ -110,12 +113,14 @@ def fit_last_layer(
     generators = Generators(seed, ("draws", "order", "weights"))
     torch.manual_seed(generators["weights"].initial_seed())
     targets = frames.all_chunks(horizon)
-    model = LastLayer(frames.obs.shape[1], targets.shape[1], config.members, config.hidden, config.layers)
-    obs, normal = model.fit_ranges(frames, targets)
+    model = LastLayer(frames.shape.json(), targets.shape[1], config.members, config.hidden, config.layers)
+    normal = model.fit_ranges(frames, targets)
+    fit_encoder(model.observer, frames, normal, config, seed, checkpoints)
+    features = model.features(frames)
 
     def loss() -> tuple[Tensor, Metrics]:
-        index = torch.randint(len(frames), (config.batch,), generator=generators["order"]).to(obs.device)
-        return F.mse_loss(model.network(obs[index][None])[0], normal[index]), {}
+        index = torch.randint(len(frames), (config.batch,), generator=generators["order"]).to(features.device)
+        return F.mse_loss(model.network(features[index][None])[0], normal[index]), {}
 
     schedule = Schedule(config.steps, config.learning_rate)
     rows = train(Run("posterior", schedule, generators, checkpoints), model.network, loss)

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from postbc.demos.frames import Frames
 from postbc.demos.normalizer import MinMax
-
-BATCH = 4096  # states predicted at once
+from postbc.observation import ObsShape
+from postbc.observer import Observer
 
 
 class Regressors(nn.Module):
@@ -23,26 +23,34 @@ class Regressors(nn.Module):
     def __init__(self, **shape: Any) -> None:
         super().__init__()
         self.shape = shape
-        self.obs_dim, self.members = int(shape["obs_dim"]), int(shape["members"])
-        self.obs_normalizer, self.target_normalizer = MinMax(self.obs_dim), MinMax(shape["out_dim"])
+        self.observer = Observer(ObsShape(**shape["obs"]))
+        self.obs_dim, self.members = self.observer.shape.row, int(shape["members"])
+        self.target_normalizer = MinMax(shape["out_dim"])
 
-    def fit_ranges(
-        self, frames: Frames, targets: Float[Tensor, "N D"]
-    ) -> tuple[Float[Tensor, "N O"], Float[Tensor, "N D"]]:
-        """Take the ranges of ``frames`` and ``targets``, move to their device; returns both normalised."""
-        self.obs_normalizer, self.target_normalizer = MinMax.of(frames.obs), MinMax.of(targets)
+    def fit_ranges(self, frames: Frames, targets: Float[Tensor, "N D"]) -> Float[Tensor, "N D"]:
+        """Take the ranges of ``frames`` and ``targets``, move to their device; returns the targets normalised."""
+        self.observer.fit(frames)
+        self.target_normalizer = MinMax.of(targets)
         self.to(frames.obs.device)
-        return self.obs_normalizer(frames.obs), self.target_normalizer(targets)
+        return self.target_normalizer(targets)  # type: ignore[no-any-return]
 
-    def normal_predictions(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B E D"]:
-        """Normalised chunks of every member from normalised observations."""
+    @torch.no_grad()
+    def features(self, frames: Frames) -> Float[Tensor, "N F"]:
+        """What the members read of every frame."""
+        return torch.cat([self.observer(rows) for rows in frames.parts()])
+
+    def normal_predictions(self, features: Float[Tensor, "B F"]) -> Float[Tensor, "B E D"]:
+        """Normalised chunks of every member from an observation's features."""
         raise NotImplementedError
 
     @torch.no_grad()
     def predict(self, obs: Float[Tensor, "B O"]) -> Float[Tensor, "B E D"]:
         """Every member's chunk for raw observations, in the actions' raw units, within the demonstrated range."""
-        parts = [self.normal_predictions(self.obs_normalizer(part)).clamp(-1, 1) for part in obs.split(BATCH)]
-        return self.target_normalizer.inverse(torch.cat(parts))
+        return self.target_normalizer.inverse(self.normal_predictions(self.observer(obs)).clamp(-1, 1))
+
+    def predict_frames(self, frames: Frames) -> Float[Tensor, "N E D"]:
+        """Likewise for every frame, part by part."""
+        return torch.cat([self.predict(rows) for rows in frames.parts()])
 
 
 class StackedMlp(nn.Module):

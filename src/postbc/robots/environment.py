@@ -10,6 +10,7 @@ import numpy as np
 
 from postbc.config import GuardConfig, RobotConfig, TaskConfig
 from postbc.errors import ConfigError, RobotError
+from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape
 from postbc.robots.guard import Guard
 from postbc.robots.operator import ConsoleOperator, Operator, ScriptedOperator
 from postbc.robots.recorder import Recorder
@@ -65,7 +66,11 @@ class RobotEnv(TaskEnv):
                 f"finetune_robot.robot asks for {', '.join(missing) or ', '.join(self.actions)}."
             )
         self.guard = Guard(config.guard)
-        super().__init__(len(self.state), len(self.environment), self.guard.low.tolist(), self.guard.high.tolist())
+        height_width_channels = features.get(config.camera)
+        self.camera = config.camera if height_width_channels else None
+        pixels = (height_width_channels[2], *height_width_channels[:2]) if height_width_channels else None
+        shape = ObsShape(len(self.state), len(self.environment), pixels)
+        super().__init__(shape, self.guard.low.tolist(), self.guard.high.tolist())
         self.robot, self.period, self.recorder = robot, 1 / fps, recorder
         self.simulated = is_simulated(robot)
         self.operator: Operator = ScriptedOperator(robot) if self.simulated else ConsoleOperator()
@@ -84,8 +89,9 @@ class RobotEnv(TaskEnv):
     def observe(self) -> Observation:
         """What the robot's features say now."""
         raw = self.robot.get_observation()
-        names = {"agent_pos": self.state, "environment_state": self.environment}
-        return {key: np.array([raw[n] for n in own], np.float32) for key, own in names.items()}
+        names = {STATE: self.state, ENVIRONMENT: self.environment}
+        seen = {key: np.array([raw[n] for n in own], np.float32) for key, own in names.items()}
+        return {**seen, PIXELS: np.asarray(raw[self.camera], np.uint8)} if self.camera else seen
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Observation, dict[str, Any]]:
         """Let the operator prepare the scene, then observe."""

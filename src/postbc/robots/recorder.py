@@ -12,6 +12,7 @@ import numpy as np
 
 from postbc.demos.episode import Episode
 from postbc.demos.store import commit, compact, listed_segments, write_segment
+from postbc.observation import PIXELS
 
 Step = dict[str, Any]
 JOURNAL = ".jsonl"
@@ -21,7 +22,7 @@ def _episode(steps: list[Step], facts: dict[str, Any]) -> Episode:
     keys = sorted(steps[0]["obs"])
     return Episode(
         action=np.array([s["action"] for s in steps], np.float32),
-        obs={key: np.array([s["obs"][key] for s in steps], np.float32) for key in keys},
+        obs={k: np.array([s["obs"][k] for s in steps], np.uint8 if k == PIXELS else np.float32) for k in keys},
         reward=np.array([s["success"] for s in steps], np.float32),
         success=np.array([s["success"] for s in steps], bool),
         facts=facts,
@@ -56,7 +57,7 @@ class Recorder:
 
     def step(self, obs: dict[str, Any], action: Any, success: bool) -> None:
         """Record what was seen and what was really executed; on the disk's queue before it returns."""
-        values = {key: np.asarray(value, float).tolist() for key, value in obs.items()}
+        values = {key: np.asarray(value).tolist() for key, value in obs.items() if np.size(value)}
         self._append({"obs": values, "action": np.asarray(action, float).tolist(), "success": bool(success)})
 
     def _append(self, line: dict[str, Any]) -> None:

@@ -10,14 +10,18 @@ import numpy as np
 from lerobot.robots.robot import Robot
 
 from postbc.errors import RobotError
+from postbc.observation import ENVIRONMENT, PIXELS, STATE
 from postbc.robots.config_twin import TwinConfig
 from postbc.sims import Dynamics, get_task
 
-STATE, ENVIRONMENT, ACTION = "agent_pos", "environment_state", "action"
+ACTION = "action"
 
 
 class Twin(Robot):
-    """Features are ``agent_pos.i``, ``environment_state.i`` and ``action.i``, all floats in the task's units."""
+    """Features are ``agent_pos.i``, ``environment_state.i`` and ``action.i``, all floats in the task's units.
+
+    Where the task has a camera, ``pixels`` (h, w, C) beside them.
+    """
 
     config_class: ClassVar[Any] = TwinConfig
     name: ClassVar[Any] = "postbc_twin"
@@ -36,8 +40,9 @@ class Twin(Robot):
     def observation_features(self) -> dict[str, Any]:
         """Names and types of what is observed."""
         return {
-            **{f"{STATE}.{i}": float for i in range(self.env.state_dim)},
-            **{f"{ENVIRONMENT}.{i}": float for i in range(self.env.environment_dim)},
+            **{f"{STATE}.{i}": float for i in range(self.env.shape.state)},
+            **{f"{ENVIRONMENT}.{i}": float for i in range(self.env.shape.environment)},
+            **({PIXELS: self.env.observation_space[PIXELS].shape} if self.env.shape.pixels else {}),
         }
 
     @property
@@ -82,9 +87,10 @@ class Twin(Robot):
     def get_observation(self) -> dict[str, Any]:
         """The present observation, flat."""
         self._require_connection()
-        return {
-            f"{key}.{i}": float(value) for key in (STATE, ENVIRONMENT) for i, value in enumerate(self._observation[key])
-        }
+        seen: dict[str, Any] = {key: value for key, value in self._observation.items() if key == PIXELS}
+        for key in (STATE, ENVIRONMENT):
+            seen |= {f"{key}.{i}": float(value) for i, value in enumerate(self._observation[key])}
+        return seen
 
     def send_action(self, action: dict[str, Any]) -> dict[str, Any]:
         """Execute one control period; returns what was sent."""

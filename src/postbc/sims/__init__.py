@@ -39,6 +39,7 @@ _MODULES = {
     "square": "square",
     "fetch_pick_place": "fetch",
     "pusht": "pusht",
+    "pusht_pixels": "pusht",
     "reach": "reach",
     **{f"{PREFIX}{name}": "metaworld" for name in METAWORLD},
 }

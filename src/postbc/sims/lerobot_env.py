@@ -9,6 +9,7 @@ from gymnasium.wrappers import TimeLimit
 from lerobot.configs import FeatureType, PolicyFeature
 from lerobot.envs.configs import EnvConfig
 
+from postbc.observation import ENVIRONMENT, PIXELS, STATE
 from postbc.sims import get_task
 
 
@@ -34,6 +35,7 @@ class PostbcEnvConfig(EnvConfig):
             "action": "action",
             "agent_pos": "observation.state",
             "environment_state": "observation.environment_state",
+            "pixels": "observation.image",
         }
     )
 
@@ -41,12 +43,10 @@ class PostbcEnvConfig(EnvConfig):
         known = get_task(str(self.task))
         self.fps, self.episode_length = self.fps or known.fps, self.episode_length or known.horizon
         env = known.make(**self.options)
-        shapes = {
-            "action": (FeatureType.ACTION, env.action_space.shape),
-            "agent_pos": (FeatureType.STATE, (env.state_dim,)),
-            "environment_state": (FeatureType.ENV, (env.environment_dim,)),
-        }
-        self.features = {key: PolicyFeature(type=kind, shape=tuple(shape)) for key, (kind, shape) in shapes.items()}
+        kinds = {STATE: FeatureType.STATE, ENVIRONMENT: FeatureType.ENV, PIXELS: FeatureType.VISUAL}
+        boxes = {key: box for key, box in env.observation_space.items() if box.shape != (0,)}
+        self.features = {key: PolicyFeature(type=kinds[key], shape=tuple(box.shape)) for key, box in boxes.items()}
+        self.features["action"] = PolicyFeature(type=FeatureType.ACTION, shape=tuple(env.action_space.shape))
         env.close()
 
     @property

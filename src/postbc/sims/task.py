@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postbc.errors import ConfigError, DataError
+from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape
 from postbc.sims.stepping import Stepping
 
 Array = NDArray[Any]
@@ -45,6 +46,8 @@ class Dynamics:
 class TaskEnv(gym.Env):
     """A task's environment: ``agent_pos`` (S,), ``environment_state`` (V,), float32; raw actions (A,).
 
+    Where there is a camera, ``pixels`` (h, w, C), uint8, beside them.
+
     ``reset(seed=…)`` gives an initial state that depends on the seed alone. ``step`` returns a reward of 0 or
     1 unless the task says otherwise, ``terminated`` at success, never ``truncated`` (the caller keeps the
     time limit), and ``info["is_success"]``. A subclass implements what raises NotImplementedError here.
@@ -53,22 +56,16 @@ class TaskEnv(gym.Env):
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
     render_mode = "rgb_array"
 
-    def __init__(self, state_dim: int, environment_dim: int, low: Sequence[float], high: Sequence[float]) -> None:
-        """Spaces of S and V unbounded values; actions between ``low`` and ``high`` (A,)."""
-        sizes = {"agent_pos": state_dim, "environment_state": environment_dim}
+    def __init__(self, shape: ObsShape, low: Sequence[float], high: Sequence[float]) -> None:
+        """Spaces of S and V unbounded values, and images; actions between ``low`` and ``high`` (A,)."""
+        self.shape = shape
+        sizes = {STATE: shape.state, ENVIRONMENT: shape.environment}
         boxes = {key: gym.spaces.Box(-np.inf, np.inf, (size,), np.float32) for key, size in sizes.items()}
+        if shape.pixels:
+            channels, height, width = shape.pixels
+            boxes[PIXELS] = gym.spaces.Box(0, 255, (height, width, channels), np.uint8)
         self.observation_space = gym.spaces.Dict(boxes)
         self.action_space = gym.spaces.Box(np.array(low, np.float32), np.array(high, np.float32), dtype=np.float32)
-
-    @property
-    def state_dim(self) -> int:
-        """S, the size of the robot's own state."""
-        return int(self.observation_space["agent_pos"].shape[0])
-
-    @property
-    def environment_dim(self) -> int:
-        """V, the size of the state of the things around it."""
-        return int(self.observation_space["environment_state"].shape[0])
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
@@ -161,8 +158,16 @@ class Task:
     ]  # of the packages that decide what an episode looks like, the simulator first
     env_type: int = 2  # robomimic's: 1 robosuite, 2 Gymnasium
     env_kwargs: Callable[[Mapping[str, Any]], dict[str, Any]] = dict  # options → what the simulator is made with
+    pixels: str | None = None  # key of the recorded camera images (T, h, w, C), uint8
+    draw: Callable[[Mapping[str, Array]], Array] | None = None  # those images where a recording has none
     operators: Callable[[], Mapping[str, OperatorFactory]] = field(default=_no_operators)
     stepping: Callable[[], Stepping] = field(default=_serial)  # best for several side by side, as measured
+
+    def images(self, recorded: Mapping[str, Array]) -> Array | None:
+        """The camera images of an episode, recorded or drawn: (T, h, w, C) uint8; None for a task without a camera."""
+        if self.pixels is None or self.pixels in recorded or self.draw is None:
+            return recorded[self.pixels] if self.pixels else None
+        return self.draw(recorded)
 
     def describe(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Robomimic's ``env_args`` of the task with ``options``, and ``versions`` beside them; JSON-able."""
@@ -203,7 +208,7 @@ class _Disturbed(TaskEnv):
     """Another environment whose actions come late and whose sensors are noisy."""
 
     def __init__(self, env: TaskEnv, dynamics: Dynamics) -> None:
-        self.env, self.dynamics = env, dynamics
+        self.env, self.dynamics, self.shape = env, dynamics, env.shape
         self.metadata = env.metadata  # type: ignore[misc] # as Gymnasium's own wrappers do
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self._pending: deque[Array] = deque()
@@ -217,8 +222,9 @@ class _Disturbed(TaskEnv):
         std = self.dynamics.sensor_noise
         if std == 0:
             return observation
-        noisy = {key: value + std * self._noise.standard_normal(value.shape) for key, value in observation.items()}
-        return {key: value.astype(np.float32) for key, value in noisy.items()}
+        numbers = {key: observation[key] for key in (STATE, ENVIRONMENT)}  # noise of a camera is not simulated
+        noisy = {key: value + std * self._noise.standard_normal(value.shape) for key, value in numbers.items()}
+        return {**observation, **{key: value.astype(np.float32) for key, value in noisy.items()}}
 
     def observe(self) -> Observation:
         return self._sense(self.env.observe())

@@ -6,7 +6,7 @@ function of its configuration alone.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -15,17 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postbc.config import TaskConfig
+from postbc.observation import History
 from postbc.sims import get_task
 from postbc.sims.stepping import Stepping, vector_env
 from postbc.sims.task import TaskEnv
 
 Array = NDArray[Any]
 NO_SEED = -1  # no initial state is left: the environment idles
-
-
-def flatten(observation: dict[str, Array]) -> Array:
-    """(O,) float32: the robot's own state, then the environment's."""
-    return np.concatenate([observation["agent_pos"], observation["environment_state"]]).astype(np.float32)
 
 
 class ChunkEnv(gym.Env):
@@ -35,11 +31,12 @@ class ChunkEnv(gym.Env):
     ``best`` (largest reward of the episode so far) and the ``seed`` of the episode.
     """
 
-    def __init__(self, env: TaskEnv, chunk: int, max_steps: int, discount: float, place: tuple[int, int]) -> None:
+    def __init__(self, env: TaskEnv, recipe: "ChunkEnvs", discount: float, place: tuple[int, int]) -> None:
         """``place`` is (i, n): this is the i-th of n environments and plays every n-th of their starts."""
-        self.env, self.max_steps, self.discount, self.place = env, max_steps, discount, place
-        size = env.state_dim + env.environment_dim
-        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (size,), np.float32)
+        self.env, self.max_steps, self.discount, self.place = env, recipe.max_steps, discount, place
+        shape, chunk = replace(env.shape, history=recipe.history), recipe.chunk
+        self._history = History(recipe.history)
+        self.observation_space = gym.spaces.Box(-np.inf, np.inf, (shape.row,), np.float32)
         self.action_space = gym.spaces.Box(-np.inf, np.inf, (chunk, *env.action_space.shape), np.float32)
         self._starts: Iterator[int] = iter(())
 
@@ -52,7 +49,7 @@ class ChunkEnv(gym.Env):
         if self._seed == NO_SEED:
             return np.zeros(self.observation_space.shape, np.float32), self._info(0, False)
         observation, _ = self.env.reset(seed=self._seed)
-        return flatten(observation), self._info(0, False)
+        return self._history.begin(observation), self._info(0, False)
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Execute a chunk."""
@@ -61,13 +58,14 @@ class ChunkEnv(gym.Env):
         total, executed, terminated = 0.0, 0, False
         for row in action:
             observation, reward, terminated, truncated, info = self.env.step(row)
+            self._history.add(observation)
             total += self.discount**executed * float(reward)
             executed, self._steps = executed + 1, self._steps + 1
             self._best = max(self._best, float(reward))
             if terminated or truncated or self._steps >= self.max_steps:
                 break
         truncated = not terminated and (truncated or self._steps >= self.max_steps)
-        return flatten(observation), total, terminated, truncated, self._info(executed, info["is_success"])
+        return self._history.row(), total, terminated, truncated, self._info(executed, info["is_success"])
 
     def _info(self, executed: int, success: bool) -> dict[str, Any]:
         return {"steps": executed, "success": bool(success), "best": self._best, "seed": self._seed}
@@ -148,16 +146,18 @@ class ChunkEnvs:
     chunk: int
     max_steps: int
     stepping: Stepping = Stepping.SERIAL
+    history: int = 1  # K, observations that make a row
 
     @classmethod
     def of(cls, config: TaskConfig, make: Callable[[], TaskEnv] | None = None) -> "ChunkEnvs":
         """Those of a configured task, made by ``make`` where it is not the simulator itself."""
         task = get_task(config.env)
-        return cls(make or partial(task.make, **config.options), config.chunk, config.max_steps, task.stepping())
+        made = make or partial(task.make, **config.options)
+        return cls(made, config.chunk, config.max_steps, task.stepping(), config.history)
 
     def vector(self, n: int, discount: float = 1.0) -> ChunkVector:
         """``n`` environments side by side."""
         return ChunkVector([partial(self._one, discount, (i, n)) for i in range(n)], self.stepping)
 
     def _one(self, discount: float, place: tuple[int, int]) -> ChunkEnv:
-        return ChunkEnv(self.make_task(), self.chunk, self.max_steps, discount, place)
+        return ChunkEnv(self.make_task(), self, discount, place)

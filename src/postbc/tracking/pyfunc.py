@@ -46,7 +46,7 @@ def predict(kind: str, model: Any, inputs: Arrays) -> np.ndarray | Arrays:
         if kind == "policy":
             return np.asarray(model.act(obs).cpu().numpy())
         if kind == "critics":
-            return np.asarray(model.value(obs, _tensor(inputs["noise"])).cpu().numpy())
+            return np.asarray(model.value_of(obs, _tensor(inputs["noise"])).cpu().numpy())
         chunks = model.predict(obs)
         spread = {"mean": chunks.mean(1), "std": chunks.std(1, unbiased=False)}
         return {name: value.cpu().numpy() for name, value in spread.items()}

@@ -1,6 +1,7 @@
 """Diffusion Policy replay buffer (Zarr 2 folder).
 
 ``data/action`` (N, A), ``data/<key>`` (N, …) with all episodes end to end, ``meta/episode_ends`` (E,) one past each last step.
+Camera images ``data/img`` (N, h, w, C) hold values 0 to 255, often as floats, and become uint8.
 """
 
 from collections.abc import Iterator
@@ -9,9 +10,11 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from postbc.demos.episode import Episode
+from postbc.demos.episode import Episode, as_uint8
 from postbc.errors import DataError
 from postbc.storage.atomic import read_json
+
+IMAGES = "data/img"
 
 
 def matches(path: Path) -> bool:
@@ -26,7 +29,7 @@ def read(path: Path) -> Iterator[Episode]:
     """
     ends = _array(path, "meta/episode_ends").astype(np.int64)
     keys = sorted(p.name for p in (path / "data").iterdir() if (p / ".zarray").is_file())
-    arrays = {key: _array(path, f"data/{key}") for key in keys if key != "img"}
+    arrays = {key: _array(path, f"data/{key}") for key in keys}
     if "action" not in arrays:
         raise DataError(f"{path}: data/action is missing.")
     total = len(arrays["action"])
@@ -52,6 +55,9 @@ def _array(path: Path, name: str) -> np.ndarray:
         stored = zarr.open_array(folder, mode="r", zarr_format=2)
         if stored.nchunks_initialized < stored.nchunks:  # Zarr reads a missing chunk as zeros
             raise DataError(f"{folder}: {stored.nchunks - stored.nchunks_initialized} chunk files are missing.")
-        return np.asarray(stored[:], dtype=np.float32 if name.startswith("data/") else None)
+        values = np.asarray(stored[:])
+        if name == IMAGES:
+            return as_uint8(values, str(folder))
+        return values.astype(np.float32) if name.startswith("data/") else values
     except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise DataError(f"{folder}: not readable as Zarr 2 ({error}).") from error

@@ -1,4 +1,4 @@
-"""robomimic HDF5 (versions 1.4 and 1.5, low-dimensional observations).
+"""robomimic HDF5 (versions 1.4 and 1.5, low-dimensional observations and uint8 images).
 
 ``data/<demo>/actions`` (T, A), ``rewards`` (T,), ``obs/<key>`` (T, …); attributes may hold operator and seed, and
 ``data`` the environment's description as JSON.
@@ -50,7 +50,8 @@ def _array(group: h5py.Group, name: str, where: str) -> np.ndarray:
     dataset = group[name]
     if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiub":
         raise DataError(f"{where}: '{name}' is not an array of numbers.")
-    return np.asarray(dataset[()], dtype=np.float32)
+    values = np.asarray(dataset[()])
+    return values if values.dtype == np.uint8 and values.ndim == 4 else values.astype(np.float32)  # camera images stay
 
 
 def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, str]) -> Episode:

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from postbc.observation import ObsShape
 from postbc.sims.demonstrators.hand import pool
 from postbc.sims.demonstrators.plan import CLOSE, Aim, Frame, Job, Sight
 from postbc.sims.demonstrators.style import Style
@@ -36,7 +37,7 @@ class FetchEnv(MujocoTaskEnv):
 
     def __init__(self, mass: float = 1.0, friction: float = 1.0) -> None:
         """Build the simulation."""
-        super().__init__(len(ROBOT), len(BLOCK) + 3, LOW, HIGH)
+        super().__init__(ObsShape(len(ROBOT), len(BLOCK) + 3), LOW, HIGH)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             self._simulation = MujocoFetchPickAndPlaceEnv()

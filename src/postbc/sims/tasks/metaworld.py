@@ -14,6 +14,7 @@ import numpy as np
 from metaworld.env_dict import ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE
 from metaworld.policies import ENV_POLICY_MAP
 
+from postbc.observation import ObsShape
 from postbc.sims.demonstrators.hand import ShakyHand
 from postbc.sims.demonstrators.style import POOL, Style
 from postbc.sims.stepping import Stepping
@@ -35,7 +36,7 @@ class MetaWorldEnv(MujocoTaskEnv):
 
     def __init__(self, name: str, mass: float = 1.0, friction: float = 1.0) -> None:
         """Build the simulation of task ``name``, without ``metaworld/``."""
-        super().__init__(STATE, SIZE - STATE, LOW, HIGH)
+        super().__init__(ObsShape(STATE, SIZE - STATE), LOW, HIGH)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # MetaWorld lets the spaces of its base class be replaced
             self._simulation: Any = ALL_V3_ENVIRONMENTS_GOAL_OBSERVABLE[f"{name}-v3-goal-observable"](seed=0)

@@ -18,6 +18,7 @@ from typing import Any, ClassVar, Final
 import numpy as np
 
 from postbc.errors import SimulatorWarning
+from postbc.observation import ObsShape
 from postbc.sims.rendering import choose_backend
 from postbc.sims.stepping import Stepping
 from postbc.sims.task import Array, Observation, OperatorFactory, Task, columns, maker, releases
@@ -129,7 +130,7 @@ class PandaEnv(MujocoTaskEnv):
 
         ``compiled`` False steps with robosuite's own controller.
         """
-        super().__init__(9, scene.object_dim, LOW, HIGH)
+        super().__init__(ObsShape(9, scene.object_dim), LOW, HIGH)
         self.scene = scene
         self._simulation = _simulation(scene, {**scene.options, **options})
         self.compiled = compiled and _copied(self._simulation)

@@ -8,30 +8,36 @@ x y, block x y and angle; the keypoints are computed from it exactly as gym-push
 import os
 import warnings
 from collections.abc import Mapping
+from functools import partial
 from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from postbc.observation import ENVIRONMENT, PIXELS, ObsShape
 from postbc.sims.rendering import SIZE
 from postbc.sims.task import Array, Observation, Task, TaskEnv, columns, maker, releases
 
 FPS: Final = 10
+CAMERA: Final = 96  # pixels, both ways
 LOW, HIGH = (0.0, 0.0), (512.0, 512.0)
 # Corners of the T's bar and stem in the block's frame, in pixels and in the order of gym-pusht's keypoints.
 BAR: Final = ((-60.0, 0.0), (60.0, 0.0), (60.0, 30.0), (-60.0, 30.0))
 STEM: Final = ((-15.0, 30.0), (15.0, 30.0), (15.0, 120.0), (-15.0, 120.0))
 
 
-def _simulation() -> Any:
+def _simulation(obs_type: str) -> Any:
     os.environ.setdefault("PYGAME_HIDE_SUPPORT_PROMPT", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pygame reads its fonts through pkg_resources
         from gym_pusht.envs.pusht import PushTEnv as Simulation
-    return Simulation(obs_type="environment_state_agent_pos", visualization_width=SIZE, visualization_height=SIZE)
+    sizes = {"observation_width": CAMERA, "observation_height": CAMERA}
+    return Simulation(obs_type=obs_type, visualization_width=SIZE, visualization_height=SIZE, **sizes)
 
 
 class PushTEnv(TaskEnv):
     """S = 2: the disc's position; V = 16: the block's keypoints; A = 2: the disc's target. All in pixels.
+
+    With ``camera`` an image (96, 96, 3) takes the place of the keypoints.
 
     gym-pusht stops the block dead after every 10 ms step and lets it slide along the disc without friction.
     ``friction`` below 1 makes the table slippery: the block keeps ``1 - friction`` of its velocity in each of
@@ -41,10 +47,10 @@ class PushTEnv(TaskEnv):
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": FPS}
 
-    def __init__(self, mass: float = 1.0, friction: float = 1.0) -> None:
+    def __init__(self, mass: float = 1.0, friction: float = 1.0, camera: bool = False) -> None:
         """Build the simulation; ``mass`` and ``friction`` are factors."""
-        super().__init__(2, 16, LOW, HIGH)
-        self._simulation = _simulation()
+        super().__init__(ObsShape(2, 0, (3, CAMERA, CAMERA)) if camera else ObsShape(2, 16), LOW, HIGH)
+        self._simulation = _simulation("pixels_agent_pos" if camera else "environment_state_agent_pos")
         self._mass, self._friction = mass, friction
         if friction < 1:
             self._simulation.damping = (1 - friction) ** (1 / self._simulation.dt)  # pymunk counts it by the second
@@ -83,8 +89,8 @@ class PushTEnv(TaskEnv):
 
     def observe(self) -> Observation:
         """The present observation, as gym-pusht computes it."""
-        seen = self._simulation.get_obs()
-        return {key: np.asarray(seen[key], np.float32) for key in ("agent_pos", "environment_state")}
+        seen = {ENVIRONMENT: np.zeros(0), **self._simulation.get_obs()}
+        return {key: np.asarray(value, np.uint8 if key == PIXELS else np.float32) for key, value in seen.items()}
 
     def simulator_state(self) -> Array:
         """As :meth:`record`, in float64."""
@@ -115,12 +121,32 @@ def observe(recorded: Mapping[str, Array]) -> tuple[Array, Array]:
     return state[..., :2], keypoints(state[..., 2:].astype(np.float64)).astype(np.float32)
 
 
+def draw(recorded: Mapping[str, Array]) -> Array:
+    """Recorded ``state`` (T, 5) → what the camera would have seen, (T, 96, 96, 3) uint8."""
+    env = PushTEnv(camera=True)
+    env.reset(seed=0)
+    images = []
+    for pose in columns(recorded, ("state",), "pusht_pixels"):
+        env.place(pose)
+        images.append(env.observe()[PIXELS])
+    return np.stack(images)
+
+
+def observe_disc(recorded: Mapping[str, Array]) -> tuple[Array, Array]:
+    """Recorded ``state`` (T, 5) → disc position (T, 2), and nothing (T, 0): the rest is in the images."""
+    state = columns(recorded, ("state",), "pusht_pixels")
+    return state[..., :2], state[..., :0]
+
+
 def task(name: str) -> Task:
-    """The task."""
+    """``pusht``, or ``pusht_pixels``: the same seen by a camera, images drawn where a recording has none."""
+    camera = name == "pusht_pixels"
     return Task(
         name=name,
-        make=maker(name, PushTEnv),
-        observe=observe,
+        make=maker(name, partial(PushTEnv, camera=camera)),
+        observe=observe_disc if camera else observe,
+        pixels="img" if camera else None,
+        draw=draw if camera else None,
         action_low=LOW,
         action_high=HIGH,
         fps=FPS,

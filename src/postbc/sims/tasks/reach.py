@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from postbc.observation import ObsShape
 from postbc.sims.task import Array, Observation, OperatorFactory, Task, TaskEnv, columns, maker
 
 SPEED: Final = 0.08  # metres a control step at full command
@@ -27,7 +28,7 @@ class ReachEnv(TaskEnv):
 
     def __init__(self, mass: float = 1.0, friction: float = 1.0) -> None:
         """``mass`` and ``friction`` are factors."""
-        super().__init__(2, 2, LOW, HIGH)
+        super().__init__(ObsShape(2, 2), LOW, HIGH)
         self._gain, self._speed = min(1.0, 1.0 / mass), SPEED / friction
         self.position: Array = np.zeros(2)
         self.goal: Array = np.zeros(2)
