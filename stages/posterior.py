@@ -3,6 +3,7 @@
 import argparse
 from dataclasses import asdict
 
+from postbc.compute import Compute
 from postbc.config import Config
 from postbc.demos.frames import Frames, load_frames
 from postbc.posterior.artifact import write_posterior
@@ -28,7 +29,7 @@ def calibration(config: Config, frames: Frames, checkpoints: Checkpoints) -> Cal
 
 
 def main(config: Config, _: argparse.Namespace) -> None:
-    frames, horizon = load_frames(paths.DATASET, config.task.history), config.task.chunk
+    frames, horizon = load_frames(paths.DATASET, config.task.history).to(Compute().device), config.task.chunk
     run_identity = identity(asdict(config.posterior), (horizon, config.task.history), config.seed, frames.fingerprint)
     checkpoints = Checkpoints(paths.checkpoint("posterior"), run_identity)
     model, rows = fit_posterior(frames, horizon, config.posterior, config.seed, checkpoints)

@@ -1,8 +1,12 @@
 """Stage pretrain: a generative policy on one method's targets: behavioural cloning, or with posterior noise."""
 
 import argparse
+import sys
 from dataclasses import asdict
 
+import torch
+
+from postbc.compute import Compute, spread
 from postbc.config import Config, Method
 from postbc.demos.frames import load_frames
 from postbc.policies.folder import save_policy
@@ -17,9 +21,9 @@ from stages import paths
 from stages.running import arguments, log, run
 
 
-def targets(config: Config, method: Method) -> Targets:
+def targets(config: Config, method: Method, device: torch.device) -> Targets:
     """What ``method`` imitates, at the size that params.yaml or the calibration says."""
-    frames, horizon = load_frames(paths.DATASET, config.task.history), config.task.chunk
+    frames, horizon = load_frames(paths.DATASET, config.task.history).to(device), config.task.chunk
     if method is Method.BC:
         return Targets(frames, horizon, method)
     factors, (calibrated, reason) = load_factors(paths.POSTERIOR, frames), calibrated_alpha(paths.POSTERIOR)
@@ -30,16 +34,19 @@ def targets(config: Config, method: Method) -> Targets:
 
 def main(config: Config, options: argparse.Namespace) -> None:
     method = Method(options.method)
-    wanted = targets(config, method)
+    spread(config.pretrain.processes, "stages.pretrain", sys.argv[1:])
+    compute = Compute(config.pretrain.precision)
+    wanted = targets(config, method, compute.device)
     inputs = (wanted.frames.fingerprint, None if method is Method.BC else fingerprint(paths.POSTERIOR))
-    run_identity = identity(
-        asdict(config.pretrain), (config.task.chunk, config.task.history), config.seed, method, inputs
-    )
+    sizes = (config.task.chunk, config.task.history, compute.count)
+    run_identity = identity(asdict(config.pretrain), sizes, config.seed, method, inputs)
     checkpoints = Checkpoints(paths.checkpoint("pretrain", method), run_identity)
-    policy, rows = pretrain(wanted, config.pretrain, config.seed, checkpoints)
-    save_policy(policy, paths.PRETRAINED / method)
-    write_csv(paths.PLOTS / f"pretrain.{method}.csv", rows)
-    checkpoints.clear()
+    policy, rows = pretrain(wanted, config.pretrain, config.seed, checkpoints, compute)
+    if compute.main:
+        save_policy(policy, paths.PRETRAINED / method)
+        write_csv(paths.PLOTS / f"pretrain.{method}.csv", rows)
+        checkpoints.clear()
+    compute.end()
 
 
 if __name__ == "__main__":

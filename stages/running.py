@@ -38,7 +38,8 @@ def run(stage: Callable[[Config, argparse.Namespace], None], parser: argparse.Ar
     """Run ``stage`` in the project's root. Exit code 2 for the user's mistakes, 130 when interrupted."""
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
-    logging.getLogger("postbc").setLevel(logging.INFO)
+    first = os.environ.get("RANK", "0") == "0"  # of processes that train together, one speaks
+    logging.getLogger("postbc").setLevel(logging.INFO if first else logging.WARNING)
     for name in ("lerobot", "numexpr", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -5,7 +5,7 @@ Equal to ``torch.optim.AdamW(fused=True)`` number by number (tested), with a sta
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,15 @@ class AdamW:
     """Steps all ``parameters`` with one learning rate; β = (0.9, 0.999), ε = 1e-8."""
 
     def __init__(
-        self, parameters: Iterable[nn.Parameter], rate: float, weight_decay: float = 0.0, clip: float = math.inf
+        self,
+        parameters: Iterable[nn.Parameter],
+        rate: float,
+        weight_decay: float = 0.0,
+        clip: float = math.inf,
+        average: Callable[[Sequence[Tensor]], None] | None = None,
     ) -> None:
-        """``clip`` is the largest norm that all gradients together may have."""
-        self.parameters = list(parameters)
+        """``clip`` is the largest norm that all gradients together may have; ``average`` shares them among processes."""
+        self.parameters, self.average = list(parameters), average
         self.rate, self.weight_decay, self.clip = rate, weight_decay, clip
         self._mean = [torch.zeros_like(p) for p in self.parameters]
         self._square = [torch.zeros_like(p) for p in self.parameters]
@@ -28,6 +33,8 @@ class AdamW:
         """One step down the gradient of ``loss``; gradients of other parameters are not touched."""
         gradients = torch.autograd.grad(loss, self.parameters)
         with torch.no_grad():
+            if self.average:
+                self.average(gradients)
             if self.clip < math.inf:
                 norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
                 torch._foreach_mul_(gradients, (self.clip / (norm + 1e-6)).clamp(max=1.0))

@@ -130,6 +130,8 @@ class PretrainConfig:
     weight_decay: float = 1e-6
     ema: float = 0.995
     clip: float = 10.0  # largest norm of the gradient
+    precision: str = "auto"  # float32 | bf16 | auto (bf16 on a GPU)
+    processes: int = 1  # that train together, each with its share of the batch; 0: one a GPU
     validation: float = 0.0  # share of the episodes held out to watch the loss on what they demonstrated
     alpha: int | float | str = 1.0  # weight of the posterior noise (postbc…); auto: as posterior.calibration found
     sigma: int | float | str = (
@@ -150,6 +152,8 @@ class PretrainConfig:
             weight_decay=self.weight_decay >= 0,
             ema=0 <= self.ema < 1,
             clip=self.clip > 0,
+            precision=self.precision in ("float32", "bf16", "auto"),
+            processes=self.processes >= 0,
             validation=0 <= self.validation < 1,
             policy=self.policy in ("diffusion", "flow", "cvae"),
             alpha=self.alpha == "auto" or _size(self.alpha),

@@ -22,7 +22,7 @@ class Track:
         self._started, self._next = time.monotonic(), 0.1
 
     def __enter__(self) -> "Track":
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and log.isEnabledFor(logging.INFO):
             columns = (
                 TextColumn("{task.description}"),
                 BarColumn(),

@@ -6,26 +6,36 @@ in the posterior noise) still see the same batches in the same order.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
 from postbc.adam import AdamW
+from postbc.compute import Compute
 from postbc.errors import TrainingDivergedError
 from postbc.progress import Track
 from postbc.storage.checkpoint import Checkpoints
 
 Metrics = dict[str, float]
+RANK = 100  # between the seeds of processes: more than there are names
 
 
 class Generators:
-    """Named random generators, seeded from one seed; their states are part of a checkpoint."""
+    """Named random generators, seeded from one seed; their states are part of a checkpoint.
 
-    def __init__(self, seed: int, names: Iterable[str]) -> None:
+    Processes that train together have other numbers each (``rank``), but agree on :meth:`seed`.
+    """
+
+    def __init__(self, seed: int, names: Iterable[str], rank: int = 0) -> None:
         self._all = {name: torch.Generator() for name in names}
-        for number, generator in enumerate(self._all.values()):
-            generator.manual_seed(seed * 1000 + number)
+        self._seeds = {name: seed * 1000 + number for number, name in enumerate(self._all)}
+        for name, generator in self._all.items():
+            generator.manual_seed(self._seeds[name] + rank * RANK)
+
+    def seed(self, name: str) -> int:
+        """What the generator ``name`` was seeded with, in the first process."""
+        return self._seeds[name]
 
     def __getitem__(self, name: str) -> torch.Generator:
         return self._all[name]
@@ -85,6 +95,7 @@ class Run:
     schedule: Schedule
     generators: Generators
     checkpoints: Checkpoints
+    compute: Compute = field(default_factory=Compute)
 
 
 def train(
@@ -100,7 +111,8 @@ def train(
     at the first loss that is not finite; the last checkpoint is kept.
     """
     trained = (parameter for parameter in module.parameters() if parameter.requires_grad)
-    optimiser = AdamW(trained, run.schedule.learning_rate, run.schedule.weight_decay, run.schedule.clip)
+    schedule, compute = run.schedule, run.compute
+    optimiser = AdamW(trained, schedule.learning_rate, schedule.weight_decay, schedule.clip, compute.average)
     start, rows = _resume(run, module, optimiser, ema)
     every = max(1, run.schedule.steps // 100)
     with Track(run.label, run.schedule.steps) as bar:
@@ -108,7 +120,8 @@ def train(
         for step in range(start, run.schedule.steps):
             if step > start and step % run.schedule.checkpoint_every == 0:
                 _save(run, module, optimiser, (step, rows), ema)
-            value, metrics = loss()
+            with compute.autocast():
+                value, metrics = loss()
             optimiser.rate = run.schedule.rate(step)
             optimiser.minimise(value)
             if ema:
@@ -133,10 +146,11 @@ def _save(run: Run, module: nn.Module, optimiser: AdamW, at: tuple[int, list[Met
         "rows": at[1],
         "module": dict(module.state_dict()),
         "optimiser": optimiser.state(),
-        "generators": run.generators.state(),
+        "generators": dict(enumerate(run.compute.gather(run.generators.state()))),
         "ema": dict(enumerate(ema.average)) if ema else {},
     }
-    run.checkpoints.save(state)
+    if run.compute.main:
+        run.checkpoints.save(state)
 
 
 def _resume(run: Run, module: nn.Module, optimiser: AdamW, ema: Ema | None) -> tuple[int, list[Metrics]]:
@@ -145,7 +159,7 @@ def _resume(run: Run, module: nn.Module, optimiser: AdamW, ema: Ema | None) -> t
         return 0, []
     module.load_state_dict(state["module"])
     optimiser.restore(state["optimiser"])
-    run.generators.restore(state["generators"])
+    run.generators.restore(state["generators"][run.compute.rank])
     for number, average in enumerate(ema.average if ema else []):
         average.copy_(state["ema"][number])
     return int(state["step"]), list(state["rows"])

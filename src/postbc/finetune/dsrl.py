@@ -45,7 +45,7 @@ class Dsrl:
     def __init__(self, model: GenerativePolicy, config: DsrlConfig, seed: int) -> None:
         self.model, self.config = model.requires_grad_(False), config
         self.generators = Generators(seed, ("weights", "initial", "actor", "replay", "update"))
-        torch.manual_seed(self.generators["weights"].initial_seed())
+        torch.manual_seed(self.generators.seed("weights"))
         features, latent_dim = model.observer.features, model.latent_dim
         self.actor = Actor(features, latent_dim, config.hidden, config.layers, config.noise_bound)
         self.critics = Critics(model.shape.obs, latent_dim, config.hidden, config.layers)

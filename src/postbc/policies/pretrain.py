@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int64
 from torch import Tensor
 
+from postbc.compute import Compute
 from postbc.config import Method, PretrainConfig
 from postbc.demos.frames import Frames
 from postbc.demos.normalizer import MinMax
@@ -51,17 +52,20 @@ def split(frames: Frames, share: float, seed: int) -> tuple[Int64[Tensor, "N"], 
 
 
 def pretrain(
-    targets: Targets, config: PretrainConfig, seed: int, checkpoints: Checkpoints
+    targets: Targets, config: PretrainConfig, seed: int, checkpoints: Checkpoints, compute: Compute | None = None
 ) -> tuple[Policy, list[Metrics]]:
     """Train a policy to produce ``targets``; returns it, on the CPU, and the loss curve."""
-    frames, generators = targets.frames, Generators(seed, ("weights", "order", "policy", "posterior", "shift"))
-    torch.manual_seed(generators["weights"].initial_seed())
+    compute = compute or Compute()
+    frames, names = targets.frames, ("weights", "order", "policy", "posterior", "shift")
+    generators = Generators(seed, names, compute.rank)
+    torch.manual_seed(generators.seed("weights"))
     model = build_model(frames, targets, config)
 
     seen, unseen = split(frames, config.validation, seed)
 
     def loss() -> tuple[Tensor, Metrics]:
-        index = seen[torch.randint(len(seen), (config.batch,), generator=generators["order"])].to(frames.obs.device)
+        batch = compute.share(config.batch)
+        index = seen[torch.randint(len(seen), (batch,), generator=generators["order"])].to(frames.obs.device)
         chunk, scale = targets.draw(index, generators["posterior"])
         rows = shifted(frames.rows(index), frames.shape, generators["shift"])
         return model.loss(rows, chunk, generators["policy"], scale)
@@ -74,6 +78,6 @@ def pretrain(
         return {"validation": float(model.loss(frames.rows(unseen), chunk, torch.Generator().manual_seed(seed))[0])}
 
     schedule = Schedule(config.steps, config.learning_rate, config.weight_decay, clip=config.clip)
-    run = Run(f"pretrain {targets.method}", schedule, generators, checkpoints)
+    run = Run(f"pretrain {targets.method}", schedule, generators, checkpoints, compute)
     rows = train(run, model, loss, Ema(model, config.ema), validate)
     return Policy(model.cpu().eval(), Latent.SAMPLE), rows

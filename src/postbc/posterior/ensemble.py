@@ -54,7 +54,7 @@ def fit_ensemble(
 ) -> tuple[Ensemble, list[Metrics]]:
     """Train all members at once on chunks of ``horizon`` actions; returns the ensemble and the loss curve."""
     generators = Generators(seed, ("bootstrap", "order", "weights"))
-    torch.manual_seed(generators["weights"].initial_seed())
+    torch.manual_seed(generators.seed("weights"))
     targets = frames.all_chunks(horizon)
     form = (config.hidden, config.layers, config.prior)
     model = Ensemble(frames.shape.json(), targets.shape[1], config.members, *form)

@@ -111,7 +111,7 @@ def fit_last_layer(
 ) -> tuple[LastLayer, list[Metrics]]:
     """Train one network on all frames, then condition its last layer on them; returns it and the loss curve."""
     generators = Generators(seed, ("draws", "order", "weights"))
-    torch.manual_seed(generators["weights"].initial_seed())
+    torch.manual_seed(generators.seed("weights"))
     targets = frames.all_chunks(horizon)
     model = LastLayer(frames.shape.json(), targets.shape[1], config.members, config.hidden, config.layers)
     normal = model.fit_ranges(frames, targets)
