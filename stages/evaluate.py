@@ -10,6 +10,7 @@ from typing import Any
 from postbc.config import Config
 from postbc.evaluation.coverage import compare, cover
 from postbc.evaluation.lives import Candidate, evaluate_all
+from postbc.evaluation.samples import action_samples
 from postbc.evaluation.video import film
 from postbc.finetune.artifact import POLICY, env_steps
 from postbc.policies.folder import load_policy
@@ -20,7 +21,7 @@ from postbc.sims import get_task
 from postbc.sims.rendering import RenderingUnavailableError, choose_backend
 from postbc.sims.starts import EVALUATION, VERSION, seeds
 from postbc.sims.vector import ChunkEnvs, ChunkVector
-from postbc.storage.atomic import atomic_folder, write_json
+from postbc.storage.atomic import atomic_folder, write_csv, write_json
 from stages import paths
 from stages.running import arguments, log, run
 
@@ -92,6 +93,8 @@ def main(config: Config, _: argparse.Namespace) -> None:
         table: dict[str, Any] = dict(evaluate_all(candidates(config), sim, robot, starts))
         if config.evaluate.coverage_starts:
             table["coverage"] = coverage(config, sim, starts[: config.evaluate.coverage_starts])
+    policies = {method: load_policy(paths.PRETRAINED / method, scale=1.0) for method in config.methods}
+    write_csv(paths.PLOTS / "actions.csv", action_samples(policies, paths.POSTERIOR))
     write_json(paths.METRICS / "evaluation.json", {**table, "simulator": simulator(config)})
     write_videos(config, starts[0], paths.VIDEOS)
 

@@ -81,6 +81,11 @@ def make_run(root: Path) -> None:
     write_curve(root / "plots/finetune_sim.postbc.csv", [23, 31, 38, 42, 44], 2000)
     write_curve(root / "plots/finetune_robot.bc.csv", [17, 20, 22, 24], 1000)
     write_curve(root / "plots/finetune_robot.postbc.csv", [29, 33, 36, 37], 1000)
+    lines = ["state,who,action_0,action_1"]
+    for number, state in enumerate(("most certain", "typical", "least certain")):
+        lines.append(f"{state},demonstrated,0.{number},-0.5")
+        lines += [f"{state},{who},{0.1 * k},{-0.1 * k}" for who in ("posterior", "bc", "postbc") for k in range(4)]
+    (root / "plots/actions.csv").write_text("\n".join(lines) + "\n")
     for folder in ("artifacts/posterior", "artifacts/videos"):
         (root / folder).mkdir(parents=True)
     (root / "artifacts/posterior/spread.png").write_bytes(PIXEL)

@@ -83,6 +83,15 @@ def test_media_are_carried_in_pairs(root):
     assert page.count("<video controls muted loop playsinline") == 4
 
 
+def test_sampled_actions_are_drawn_state_by_state(root):
+    page = build_page(root, config())
+    figure = page[page.index('aria-label="Sampled actions"') :]
+    for words in ("most certain", "typical", "least certain", "demonstrated", "posterior", "BC", "PostBC", "action 1"):
+        assert words in figure[: figure.index("</svg>")]
+    (root / "plots/actions.csv").unlink()
+    assert "Sampled actions" not in build_page(root, config())
+
+
 def test_the_same_run_gives_the_same_bytes_anywhere(root, tmp_path_factory):
     other = tmp_path_factory.mktemp("other") / "run"
     shutil.copytree(root, other)

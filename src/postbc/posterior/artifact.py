@@ -4,6 +4,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from safetensors.torch import save_file
+from torch import Tensor
+
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
 from postbc.posterior.calibration import Calibration
@@ -11,10 +14,32 @@ from postbc.posterior.factors import Factors
 from postbc.posterior.models import Posterior, save_model
 from postbc.posterior.plots import plot_calibration, plot_spread
 from postbc.posterior.summary import summarise
+from postbc.posterior.targets import half_range
 from postbc.storage.atomic import atomic_folder, read_json, write_json
 from postbc.storage.manifest import check_manifest, write_manifest
 
 CALIBRATION = "calibration.json"
+STATES = "states.safetensors"
+
+
+def telling_states(model: Posterior, factors: Factors, frames: Frames) -> dict[str, Tensor]:
+    """The demonstrated states of which the posterior is most certain, typically and least certain: what is seen, the action.
+
+    ``rows`` (3, O), ``demonstrated`` (3, A) and the members' predictions ``members`` (3, E, A) of a chunk's first action,
+    ``low`` and ``high`` (A,) of all demonstrated actions.
+    """
+    size, half = frames.action.shape[1], half_range(frames).clamp_min(1e-9)
+    order = (factors.std()[:, :size] / half).mean(1).argsort()
+    index = order[[0, len(order) // 2, -1]]
+    rows = frames.rows(index)
+    found = {
+        "rows": rows,
+        "demonstrated": frames.action[index],
+        "members": model.predict(rows)[..., :size],
+        "low": frames.action.amin(0),
+        "high": frames.action.amax(0),
+    }
+    return {name: value.contiguous().cpu() for name, value in found.items()}
 
 
 def write_posterior(
@@ -26,6 +51,7 @@ def write_posterior(
     with atomic_folder(target) as building:
         save_model(model, building)
         factors.save(building)
+        save_file(telling_states(model, factors, frames), building / STATES)
         plot_spread(factors, frames, building / "spread.png")
         if calibration is not None:
             write_json(building / CALIBRATION, asdict(calibration))

@@ -111,6 +111,29 @@ def curves_figure(stages: dict[str, dict[str, dict[str, list[float]]]]) -> str:
     return _draw("Learning curves", 4.6 * max(len(stages), 1.4), 3.2, len(stages), paint)
 
 
+def actions_figure(states: dict[str, dict[str, list[list[float]]]]) -> str:
+    """Sampled actions at a few states: one panel a state, one row an action dimension, one line of points a method."""
+    first = next(iter(states.values()))
+    size, who = len(next(iter(first.values()))[0]), [name for name in first if name != "demonstrated"]
+
+    def paint(axes: Any) -> None:
+        for ax, (state, samples) in zip(axes, states.items(), strict=True):
+            for number, name in enumerate(who):
+                points = [(v, d + 0.7 * (number + 0.5) / len(who)) for one in samples[name] for d, v in enumerate(one)]
+                x, y = zip(*points, strict=True)
+                ax.plot(x, y, "|", ms=7, alpha=0.5, color=COLOURS.get(name, _INK), label=method_title(name))
+            for d, value in enumerate(samples["demonstrated"][0]):
+                ax.plot([value, value], [d, d + 0.7], color=_INK, lw=1.6, label=None if d else "demonstrated")
+            ax.set_title(state, loc="left", fontsize=10)
+            ax.set_xlim(-1.08, 1.08)
+            ax.set_xlabel("in half ranges")
+        axes[0].set_yticks([d + 0.35 for d in range(size)], [f"action {d}" for d in range(size)])
+        axes[0].set_ylim(size - 0.1, -0.2)
+        axes[0].figure.legend(*axes[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(who) + 1)
+
+    return _draw("Sampled actions", 10, 1.6 + 0.35 * size, len(states), paint)
+
+
 def coverage_figure(coverage: dict[str, Any]) -> str:
     """Success of the best of n tries before any finetuning, one curve a method."""
 

@@ -7,12 +7,13 @@ from typing import Any
 
 from postbc.config import Config
 from postbc.reporting import words
-from postbc.reporting.figures import coverage_figure, curves_figure, success_figure
+from postbc.reporting.figures import actions_figure, coverage_figure, curves_figure, success_figure
 from postbc.reporting.lock import LockedStage, data_hashes, read_lock
 from postbc.reporting.results import (
     LIVES,
     life_title,
     method_title,
+    read_actions,
     read_curves,
     read_evaluation,
     read_registered,
@@ -68,7 +69,12 @@ def _settings(config: Config) -> list[tuple[str, str]]:
 def _figures(root: Path, curves: dict[str, words.Curves]) -> dict[str, Any]:
     drawn = {_STAGES[stage]: found for stage, found in curves.items() if found}
     pictures = [(_data_url(root / p, "image/png"), text) for p, text in _PICTURES.items() if (root / p).is_file()]
-    return {"learning": curves_figure(drawn) if drawn else "", "pictures": pictures}
+    states = read_actions(root)
+    return {
+        "learning": curves_figure(drawn) if drawn else "",
+        "pictures": pictures,
+        "actions": actions_figure(states) if states else "",
+    }
 
 
 def _fetchable(models: list[dict[str, Any]]) -> str:

@@ -133,6 +133,18 @@ def read_curves(root: Path, stage: str, methods: list[str]) -> dict[str, dict[st
     return {method: curve for method, curve in found.items() if curve.get("env_steps")}
 
 
+def read_actions(root: Path) -> dict[str, dict[str, list[list[float]]]]:
+    """State → who acts → sampled actions (S, A), from ``root``/plots/actions.csv; empty where a run did not sample."""
+    path = root / "plots" / "actions.csv"
+    found: dict[str, dict[str, list[list[float]]]] = {}
+    if path.is_file():
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                values = [float(v) for k, v in row.items() if k.startswith("action_")]
+                found.setdefault(row["state"], {}).setdefault(row["who"], []).append(values)
+    return found
+
+
 def read_registered(root: Path) -> list[dict[str, Any]]:
     """Rows that the register stage wrote; none when it has not run."""
     path = root / REGISTERED
