@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept: a stage is a process of its own
 
-.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-pretrain clean
+.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-pretrain clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -52,6 +52,9 @@ bench-posterior: setup ## what a posterior of 100 members costs: a table, and be
 
 bench-kinds: setup ## the ensemble beside the closed form, on three tasks (5 minutes): a table, and benchmarks/results/kinds.json
 	python -m benchmarks.kinds
+
+bench-spread: setup ## the posterior's spread against the number of demonstrations: a table, benchmarks/results/spread.json, docs/figures/spread.png
+	python -m benchmarks.spread
 
 bench-pretrain: setup ## how fast a policy trains and samples, beside LeRobot's: a table, and benchmarks/results/pretrain.json
 	dvc pull --quiet data.dvc

@@ -39,11 +39,11 @@ from postbc.storage.checkpoint import Checkpoints
 RESULTS = FOLDER / "coverage.jsonl"
 WORK = Path(".work/coverage")
 STARTS, TRIES, LEAST, REPLICATES, WORKERS = 64, 32, 4, 5, 8
-LADDER = {  # sizes of demonstration sets, and (chunk, time limit)
-    "lift": ((2, 3, 5, 10, 20), (4, 120)),
-    "metaworld/door-open": ((2, 3, 5, 10, 20), (8, 300)),
-    "metaworld/drawer-open": ((2, 3, 5, 10, 20), (8, 300)),
-    "pusht": ((20, 50, 100, 176), (8, 300)),
+LADDER: dict[str, tuple[tuple[int, ...], dict[str, int]]] = {  # sizes of demonstration sets, and how the task is played
+    "lift": ((2, 3, 5, 10, 20), {"chunk": 4, "max_steps": 120}),
+    "metaworld/door-open": ((2, 3, 5, 10, 20), {"chunk": 8, "max_steps": 300}),
+    "metaworld/drawer-open": ((2, 3, 5, 10, 20), {"chunk": 8, "max_steps": 300}),
+    "pusht": ((20, 50, 100, 176), {"chunk": 8, "max_steps": 300, "history": 2}),
 }
 WANTED = (0.35, 0.7)  # BC's success: for each the size of the ladder that comes nearest is studied
 PILOT = 1000  # replicate on which the sizes are chosen; not one of the study
@@ -84,8 +84,7 @@ def done() -> dict[Cell, dict[str, Any]]:
 
 def setting(task: str) -> TaskConfig:
     """The task as it is studied."""
-    chunk, limit = LADDER[task][1]
-    return replace(default_task(task), chunk=chunk, max_steps=limit)
+    return replace(default_task(task), **LADDER[task][1])
 
 
 @cache
@@ -108,7 +107,7 @@ def frames_of(task: str, episodes: list[Episode]) -> Frames:
     """Frames of ``episodes`` as the policy sees them."""
     known = get_task(task)
     parts = [(*known.observe(e.obs), e.action, None) for e in episodes]
-    return stack_frames(parts, known.fps, LADDER[task][2])
+    return stack_frames(parts, known.fps, setting(task).history)
 
 
 @cache

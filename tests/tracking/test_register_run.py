@@ -47,6 +47,22 @@ def test_a_run_becomes_versions_with_aliases_and_lineage(root):
     assert metrics["simulator.success"] == 0.5 and metrics["robot.low"] == pytest.approx(0.1)
 
 
+def test_training_curves_are_metrics_with_steps(root):
+    (root / "plots").mkdir()
+    lines = [f"{step},{1 / (1 + step)},{step / 7 if step % 2 else ''}" for step in range(1200)]
+    (root / "plots" / "pretrain.bc.csv").write_text("\n".join(["step,loss,validation", *lines]) + "\n")
+    (root / "plots" / "finetune_sim.postbc.csv").write_text("env_steps,success\n0,0.5\n4000,0.75\n")
+    (root / "plots" / "actions.csv").write_text("state,who,action_0\ntypical,bc,0.5\n")
+    register_run(root, config())
+    client = registry(root).client
+    (run,) = client.search_runs([client.get_experiment_by_name("postbc").experiment_id])
+    history = {key: client.get_metric_history(run.info.run_id, key) for key in run.data.metrics}
+    assert sorted((m.step, m.value) for m in history["finetune_sim.postbc.success"]) == [(0, 0.5), (4000, 0.75)]
+    assert {m.step: m.value for m in history["pretrain.bc.loss"]} == {s: 1 / (1 + s) for s in range(1200)}
+    assert len(history["pretrain.bc.validation"]) == 600
+    assert not [key for key in history if key.startswith("actions")]
+
+
 def test_a_rerun_adds_nothing_and_moves_nothing(root):
     rows = register_run(root, config())
     before = counts(root)

@@ -1,7 +1,10 @@
 """Register what a pipeline run made: versions, results, aliases, one MLflow run for one content."""
 
+import csv
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, replace
+from itertools import batched
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,7 @@ from postbc.tracking.models import ModelFolder, models_of
 from postbc.tracking.registry import Registry
 
 Versions = list[tuple[ModelFolder, int]]
+BATCH = 1000  # metrics that MLflow takes at once
 
 
 def register_run(root: Path, config: Config) -> list[dict[str, Any]]:
@@ -39,7 +43,7 @@ def register_run(root: Path, config: Config) -> list[dict[str, Any]]:
         fresh = not finished or _incomplete(registry, versions)
         if fresh:
             _record(registry, run_id, versions, evaluation, setting)
-            _log_run(registry, run_id, config, evaluation, git)
+            _log_run(registry, run_id, config, evaluation, root)
         return [_row(registry, model, version) for model, version in versions]
 
 
@@ -114,8 +118,19 @@ def _standing(version: Any) -> Standing:
     return Standing(int(version.version), low, int(float(tags.get("env_steps", 0))))
 
 
-def _log_run(registry: Registry, run_id: str, config: Config, evaluation: Evaluation, git: dict[str, str]) -> None:
-    """Parameters and results on the MLflow run, which then counts as finished."""
+def _curves(root: Path) -> Iterator[tuple[str, float, int]]:
+    """(metric, value, step) of every training and learning curve: ``plots/<stage>.<method>.csv``."""
+    for path in sorted((root / "plots").glob("*.*.csv")):
+        with path.open(newline="") as file:
+            for row in csv.DictReader(file):
+                step = int(float(row.pop("step", None) or row.pop("env_steps", None) or 0))
+                for column, cell in row.items():
+                    if cell:
+                        yield f"{path.stem}.{column}", float(cell), step
+
+
+def _log_run(registry: Registry, run_id: str, config: Config, evaluation: Evaluation, root: Path) -> None:
+    """Parameters, results and curves on the MLflow run, which then counts as finished."""
     from mlflow.entities import Metric, Param, RunTag
 
     now = int(time.time() * 1000)
@@ -129,7 +144,9 @@ def _log_run(registry: Registry, run_id: str, config: Config, evaluation: Evalua
     }
     numbers |= {f"difference.{life}": d.value for life, d in evaluation.differences.items()}
     metrics = [Metric(key, value, now, 0) for key, value in numbers.items()]
-    registry.client.log_batch(run_id, metrics, params, [RunTag(k, v) for k, v in git.items()])
+    registry.client.log_batch(run_id, metrics, params, [RunTag(k, v) for k, v in git_state(root).items()])
+    for part in batched((Metric(key, value, now, step) for key, value, step in _curves(root)), BATCH):
+        registry.client.log_batch(run_id, list(part))
     registry.client.set_terminated(run_id, "FINISHED")
 
 
