@@ -12,9 +12,9 @@ from functools import partial
 
 from postbc.config import Config
 from postbc.errors import NotArmedError
+from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import POLICY, continue_from, env_steps, save_finetuned
 from postbc.finetune.driver import Arena, finetune
-from postbc.finetune.dsrl import Dsrl
 from postbc.policies.folder import load_policy
 from postbc.robots import arming
 from postbc.robots.environment import is_simulated, make_robot, robot_env
@@ -50,7 +50,7 @@ def arm(config: Config, method: str) -> arming.Arming:
 
 def arena(config: Config, method: str, recorder: Recorder) -> Arena:
     """One robot, every step of it recorded; no looks in between, because they would cost robot time."""
-    task, settings = config.task, config.finetune_robot.dsrl
+    task, settings = config.task, config.finetune_robot.finetune
     make = partial(robot_env, config.finetune_robot.robot, task, recorder)
     envs = ChunkEnvs(make, task.chunk, task.max_steps, history=task.history)
     folder = paths.FINETUNED_SIM / method
@@ -67,8 +67,8 @@ def main(config: Config, options: argparse.Namespace) -> None:
     armed = arm(config, method)
     log.info("%s armed by %s", armed.robot, armed.operator)
     # Looking at held-out starts would cost robot time; the curve shows the training episodes instead.
-    settings = replace(config.finetune_robot.dsrl, evaluate_every=config.finetune_robot.dsrl.checkpoint_every)
-    learner = Dsrl(load_policy(folder / POLICY).model, settings, config.seed)
+    settings = replace(config.finetune_robot.finetune, evaluate_every=config.finetune_robot.finetune.checkpoint_every)
+    learner = build_learner(load_policy(folder / POLICY).model, settings, config.seed)
     continue_from(learner, folder)
     facts = {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy, "method": method}
     recorder = Recorder(paths.RECORDINGS / method, config.task.fps, facts)

@@ -1,4 +1,4 @@
-"""Stage finetune_sim: DSRL on simulators running side by side."""
+"""Stage finetune_sim: reinforcement learning on simulators running side by side."""
 
 import argparse
 from dataclasses import asdict
@@ -6,9 +6,9 @@ from pathlib import Path
 
 from postbc.config import Config
 from postbc.evaluation.rollouts import evaluate, summary
+from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import save_finetuned
 from postbc.finetune.driver import Arena, finetune
-from postbc.finetune.dsrl import Dsrl
 from postbc.policies.folder import load_policy
 from postbc.sims.starts import EVALUATION, TRAINING, seeds
 from postbc.sims.vector import ChunkEnvs
@@ -18,11 +18,15 @@ from postbc.storage.manifest import fingerprint
 from stages import paths
 from stages.running import arguments, run
 
+LOOKS = (
+    4095  # a run of its own among the evaluation starts: the best policy is not chosen on those of the final numbers
+)
+
 
 def arena(config: Config, folder: Path, method: str) -> Arena:
-    """Simulators with starts of their own, looked at on the first held-out starts."""
+    """Simulators with starts of their own, and others to look at policies from."""
     task, settings = config.task, config.finetune_sim
-    held_out = seeds(EVALUATION, 0, settings.evaluate_episodes)
+    held_out = seeds(EVALUATION, LOOKS, settings.evaluate_episodes)
     run_identity = identity(asdict(task), asdict(settings), config.seed, method, fingerprint(folder))
     return Arena(
         vector=ChunkEnvs.of(task).vector(settings.envs, settings.discount),
@@ -34,7 +38,7 @@ def arena(config: Config, folder: Path, method: str) -> Arena:
 
 def main(config: Config, options: argparse.Namespace) -> None:
     folder = paths.PRETRAINED / options.method
-    learner = Dsrl(load_policy(folder).model, config.finetune_sim, config.seed)
+    learner = build_learner(load_policy(folder).model, config.finetune_sim, config.seed)
     where = arena(config, folder, options.method)
     try:
         rows = finetune(learner, where)

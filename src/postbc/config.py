@@ -163,9 +163,10 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
-class DsrlConfig:
-    """DSRL: SAC over the latent noise of a frozen policy."""
+class FinetuneConfig:
+    """The finetuner, its budget and what it learns with."""
 
+    algorithm: str = "dsrl"  # dsrl | dsrl_na (noise-aliased) | best_of_n
     env_steps: int = 8000  # budget, in control steps over all environments
     initial_steps: int = 1500  # of those, played with w ~ N(0, I) before learning
     envs: int = 2
@@ -176,16 +177,20 @@ class DsrlConfig:
     learning_rate: float = 3e-4
     discount: float = 0.99  # per control step
     tau: float = 0.005  # target networks
-    noise_bound: float = 1.5  # b: w lies in [-b, b]^D
-    target_entropy: float | None = None  # None: 0, as in DSRL
+    noise_bound: float = 1.5  # b of DSRL: w lies in [-b, b]^D
+    target_entropy: float | None = None  # of DSRL; None: 0, as in DSRL
+    samples: int = 16  # N of best_of_n
+    expectile: float = 0.7  # κ of best_of_n
     buffer: int = 100_000  # chunks kept
     checkpoint_every: int = 1000  # control steps
     evaluate_every: int = 2000  # control steps; 0 never
     evaluate_episodes: int = 20
+    stop_at: float | None = None  # success of held-out episodes at which the budget need not be spent
 
     def __post_init__(self) -> None:
         _require(
             self,
+            algorithm=self.algorithm in ("dsrl", "dsrl_na", "best_of_n"),
             env_steps=self.env_steps > 0,
             initial_steps=0 <= self.initial_steps <= self.env_steps,
             envs=self.envs > 0,
@@ -195,10 +200,13 @@ class DsrlConfig:
             discount=0 < self.discount <= 1,
             tau=0 < self.tau <= 1,
             noise_bound=self.noise_bound > 0,
+            samples=self.samples > 0,
+            expectile=0 < self.expectile < 1,
             buffer=self.buffer >= self.batch,
             checkpoint_every=self.checkpoint_every > 0,
             evaluate_every=self.evaluate_every >= 0,
             evaluate_episodes=self.evaluate_episodes > 0,
+            stop_at=self.stop_at is None or 0 <= self.stop_at <= 1,
         )
 
 
@@ -236,13 +244,15 @@ class FinetuneRobotConfig:
     """The robot and the finetuner's settings on it."""
 
     robot: RobotConfig = field(default_factory=RobotConfig)
-    dsrl: DsrlConfig = field(
-        default_factory=lambda: DsrlConfig(envs=1, env_steps=3000, initial_steps=0, checkpoint_every=500)
+    finetune: FinetuneConfig = field(
+        default_factory=lambda: FinetuneConfig(envs=1, env_steps=3000, initial_steps=0, checkpoint_every=500)
     )
 
     def __post_init__(self) -> None:
-        if self.dsrl.envs != 1:
-            raise ConfigError(f"finetune_robot.dsrl.envs = {self.dsrl.envs}: there is one robot, so it must be 1.")
+        if self.finetune.envs != 1:
+            raise ConfigError(
+                f"finetune_robot.finetune.envs = {self.finetune.envs}: there is one robot, so it must be 1."
+            )
 
 
 @dataclass(frozen=True)
@@ -284,7 +294,7 @@ class Config:
     ingest: IngestConfig = field(default_factory=IngestConfig)
     posterior: PosteriorConfig = field(default_factory=PosteriorConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    finetune_sim: DsrlConfig = field(default_factory=DsrlConfig)
+    finetune_sim: FinetuneConfig = field(default_factory=FinetuneConfig)
     finetune_robot: FinetuneRobotConfig = field(default_factory=FinetuneRobotConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)

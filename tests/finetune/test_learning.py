@@ -1,125 +1,169 @@
-"""DSRL on a task in which the latent noise is the action, so that what it has to learn is known."""
+"""Every finetuner on a task in which what it has to learn is known."""
 
-from typing import Any
+from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
+from toy_task import BASE, CHUNK, CONFIGS, LIMIT, Dial, Identity, Line, run, success
 
-from postbc.config import DsrlConfig
-from postbc.finetune.driver import Arena, crossed, finetune, to_batch
-from postbc.finetune.dsrl import Dsrl
-from postbc.observation import ObsShape
-from postbc.policies.diffusion import DiffusionPolicy
-from postbc.policies.generative import PolicyShape
-from postbc.sims.task import TaskEnv
-from postbc.sims.vector import ChunkEnvs, Transition
+from postbc.errors import ConfigError, TrainingDivergedError
+from postbc.finetune.algorithms import ALGORITHMS, build_learner
+from postbc.finetune.artifact import continue_from, save_finetuned
+from postbc.finetune.driver import Arena, crossed, finetune
+from postbc.finetune.learner import OffPolicy
+from postbc.finetune.replay import to_batch
+from postbc.policies.folder import load_policy
+from postbc.policies.policy import Latent, Policy
+from postbc.sims.vector import ChunkVector, Transition
 from postbc.storage.checkpoint import Checkpoints
 
-CHUNK, LIMIT = 2, 12
+SHORT = {name: replace(config, env_steps=600, initial_steps=200) for name, config in CONFIGS.items()}
 
 
-class Line(TaskEnv):
-    """A point at x, seeing also its goal; an action moves it by at most 0.2. Done within 0.1 of the goal at ±0.8."""
-
-    def __init__(self) -> None:
-        super().__init__(ObsShape(1, 1), [-1.0], [1.0])
-
-    def _start(self, seed: int) -> None:
-        self.x, self.goal = 0.0, 0.8 if seed % 2 else -0.8
-
-    def observe(self) -> dict[str, Any]:
-        return {"agent_pos": np.float32([self.x]), "environment_state": np.float32([self.goal])}
-
-    def step(self, action):
-        self.x += 0.2 * float(np.clip(action[0], -1, 1))
-        done = abs(self.x - self.goal) < 0.1
-        return self.observe(), float(done), done, False, {"is_success": done}
+def test_every_algorithm_is_tried_here():
+    assert CONFIGS.keys() == ALGORITHMS.keys()
 
 
-class Identity(DiffusionPolicy):
-    """A frozen policy whose chunk is its latent noise."""
-
-    def __init__(self) -> None:
-        super().__init__(PolicyShape(ObsShape(1, 1), 1, CHUNK, 8, 1, 4, 2))
-
-    def sample(self, obs, noise, scale=None):
-        return noise.unflatten(1, (CHUNK, 1))
-
-
-CONFIG = DsrlConfig(
-    env_steps=3500, initial_steps=600, envs=4, updates_per_chunk=1.0, batch=64, hidden=32, layers=1,
-    learning_rate=1e-3, tau=0.02, buffer=5000, evaluate_every=0, checkpoint_every=500,
-)  # fmt: skip
-ENVS = ChunkEnvs(Line, CHUNK, LIMIT)
-
-
-def run(tmp_path, config=CONFIG):
-    learner = Dsrl(Identity(), config, 0)
-    arena = Arena(ENVS.vector(config.envs, config.discount), list(range(3000)), Checkpoints(tmp_path / "c", "test"))
-    rows = finetune(learner, arena)
-    arena.vector.close()
-    return learner, rows
-
-
-def success(learner) -> float:
-    env, done = Line(), 0
-    for seed in range(2):
-        observation, _ = env.reset(seed=seed)
-        for _ in range(LIMIT // CHUNK):
-            obs = torch.tensor([[observation["agent_pos"][0], observation["environment_state"][0]]])
-            for action in learner.policy().act(obs)[0].numpy():
-                observation, _, terminated, _, _ = env.step(action)
-                if terminated:
-                    break
-            if terminated:
-                done += 1
-                break
-    return done / 2
-
-
-def test_it_learns_to_reach_both_goals_quickly(tmp_path):
-    learner, rows = run(tmp_path)
-    assert success(Dsrl(Identity(), CONFIG, 0)) == 0  # before: near w = 0, which does not move
-    assert success(learner) == 1
+@pytest.mark.parametrize("name", ["dsrl", "dsrl_na"])
+def test_steering_learns_to_reach_both_goals_quickly(tmp_path, name):
+    learner, rows = run(tmp_path, CONFIGS[name])
+    assert success(build_learner(Identity(), CONFIGS[name], 0).policy()) == 0  # before: near w = 0, which does not move
+    assert success(learner.policy()) == 1
     assert rows[-1]["training_success"] > 0.9
     obs = torch.tensor([[0.0, 0.8], [0.0, -0.8]])
-    assert (learner.policy().noise(obs).mean(1) * torch.tensor([1.0, -1.0]) > 0.5).all()
+    chosen = learner.policy().noise(obs)
+    assert (chosen.mean(1) * torch.tensor([1.0, -1.0]) > 0.5).all()
     # The value counts control steps: from the start at least 4, discounted by 0.99, and from nearby about 1.
-    value = learner.critics.value_of(obs, learner.policy().noise(obs))
+    value = learner.critics.value_of(obs, chosen)
     assert (value > -7).all()
     assert (value < -2).all()
 
 
-def test_the_same_seed_gives_the_same_run(tmp_path):
-    from dataclasses import replace
+def test_the_best_of_n_samples_reaches_what_one_sample_does_not(tmp_path):
+    learner, _ = run(tmp_path, CONFIGS["best_of_n"])
+    before, after = success(Policy(Identity(), Latent.SAMPLE), 50), success(learner.policy(), 50)
+    assert before < 0.35
+    assert after > before + 0.4
+    obs = torch.tensor([[0.0, 0.8], [0.0, -0.8]])
+    ahead, back = (learner.critics.value_of(obs, torch.full((2, CHUNK), v)) for v in (1.0, -1.0))
+    assert ahead[0] > back[0] and back[1] > ahead[1]
+    # Discounted success of a policy that mostly wanders, somewhat better than its mean: between nothing and certainty.
+    value = learner.value(torch.tensor([[0.6, 0.8], [-0.6, 0.8]])).squeeze(1)
+    assert 0.2 < value[0] < 1.05
+    assert -0.1 < value[1] < value[0] - 0.1
 
-    short = replace(CONFIG, env_steps=600, initial_steps=200)
-    (first, rows), (second, again) = run(tmp_path / "a", short), run(tmp_path / "b", short)
+
+def test_a_conditional_policys_scale_is_learned(tmp_path):
+    learner, _ = run(tmp_path, CONFIGS["dsrl"], Dial)
+    assert success(learner.policy()) == 1
+    noise = learner.policy().noise(torch.tensor([[0.0, 0.8], [0.0, -0.8]]))
+    assert noise.shape == (2, CHUNK + 1)
+    assert noise[0, -1] > 0.5 and noise[1, -1] < -0.5
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_the_same_seed_gives_the_same_run(tmp_path, name):
+    (first, rows), (second, again) = run(tmp_path / "a", SHORT[name]), run(tmp_path / "b", SHORT[name])
     assert rows == again
-    assert all(torch.equal(a, b) for a, b in zip(first.actor.parameters(), second.actor.parameters(), strict=True))
+    for module in first.modules:
+        ours, theirs = (learner.modules[module].state_dict() for learner in (first, second))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
-def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch):
-    update, calls = Dsrl.update, []
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch, name):
+    learn, calls = OffPolicy.learn, []
 
-    def killed(self):
+    def killed(self, chunks):
         calls.append(1)
-        if len(calls) == 150:
+        if len(calls) == 60:
             raise KeyboardInterrupt
-        return update(self)
+        return learn(self, chunks)
 
-    monkeypatch.setattr(Dsrl, "update", killed)
+    monkeypatch.setattr(OffPolicy, "learn", killed)
+    config = replace(CONFIGS[name], env_steps=1500)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path)
+        run(tmp_path, config)
     state = Checkpoints(tmp_path / "c", "test").load()
     assert state["progress"]["env_steps"] >= 500
     stored = state["learner"]["replay"]["size"]
-    learner, rows = run(tmp_path)
+    learner, rows = run(tmp_path, config)
     assert learner.replay.size > stored
     assert rows[0]["env_steps"] == 0  # the curve is the whole run's
-    assert rows[-1]["env_steps"] >= CONFIG.env_steps
+    assert rows[-1]["env_steps"] >= config.env_steps
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_a_finetuned_folder_is_evaluated_and_continued_from(tmp_path, name):
+    learner, _ = run(tmp_path, SHORT[name])
+    save_finetuned(learner, 600, tmp_path / "f")
+    fresh = build_learner(Identity(), SHORT[name], 5)
+    continue_from(fresh, tmp_path / "f")
+    obs, normal = torch.randn(5, 2), torch.randn(5, learner.policy().normal_dim)
+    assert torch.equal(fresh.policy().act(obs, normal), learner.policy().act(obs, normal))
+    choice = torch.randn(5, learner.critics.choice_dim)
+    assert torch.equal(fresh.critics.value_of(obs, choice), learner.critics.value_of(obs, choice))
+    opened = load_policy(tmp_path / "f" / "policy")
+    assert opened.latent is learner.policy().latent
+    other = build_learner(Identity(), SHORT["dsrl" if name == "best_of_n" else "best_of_n"], 5)
+    with pytest.raises(ConfigError, match=name):
+        continue_from(other, tmp_path / "f")
+
+
+def looks(successes):
+    """An evaluation that finds ``successes``, one after the other."""
+    found = iter(successes)
+
+    def look(policy, vector: ChunkVector):
+        vector.reset([5000, 6000])  # held-out starts
+        return {"success": next(found)}
+
+    return look
+
+
+def test_the_best_policy_that_was_looked_at_is_kept(tmp_path):
+    config = replace(BASE, env_steps=1000, initial_steps=0, evaluate_every=250)
+    seen = []
+
+    def look(policy, vector):
+        vector.reset([5000, 6000])
+        seen.append({k: v.clone() for k, v in policy.actor.state_dict().items()})
+        return {"success": [0.1, 0.6, 0.9, 0.9, 0.2][len(seen) - 1]}
+
+    learner, rows = run(tmp_path, config, evaluate=look)
+    assert [row["success"] for row in rows] == [0.1, 0.6, 0.9, 0.9, 0.2]
+    kept = learner.policy().actor.state_dict()
+    same = [all(torch.equal(kept[k], one[k]) for k in kept) for one in seen]
+    assert same == [False, False, False, True, False]  # the later of equals
+
+
+def test_the_best_is_kept_across_a_kill(tmp_path):
+    config = replace(BASE, env_steps=1000, initial_steps=0, evaluate_every=250, checkpoint_every=100)
+    with pytest.raises(StopIteration):
+        run(tmp_path, config, evaluate=looks([0.1, 0.9, 0.3]))
+    saved = Checkpoints(tmp_path / "c", "test").load()
+    learner, _ = run(tmp_path, config, evaluate=looks([0.2, 0.2, 0.2]))
+    best, kept = saved["best"]["actor"], learner.policy().actor.state_dict()
+    assert all(torch.equal(best[key], kept[key]) for key in kept)
+
+
+def test_a_success_that_was_asked_for_ends_the_run(tmp_path):
+    config = replace(BASE, env_steps=3000, initial_steps=0, evaluate_every=250, stop_at=0.8, updates_per_chunk=0.1)
+    _, rows = run(tmp_path, config, evaluate=looks([0.1, 0.5, 0.85]))
+    assert len(rows) == 3
+    assert rows[-1]["env_steps"] < 600
+
+
+@pytest.mark.parametrize(
+    ("metrics", "said"),
+    [({"q": float("nan")}, "learning_rate"), ({"q": -5e3}, "100"), ({"temperature": 2e3}, "entropy")],
+)
+def test_what_cannot_come_right_again_stops_the_run(tmp_path, monkeypatch, metrics, said):
+    monkeypatch.setattr(OffPolicy, "learn", lambda self, chunks: metrics)
+    with pytest.raises(TrainingDivergedError, match=said):
+        run(tmp_path, SHORT["dsrl"])
 
 
 def test_a_time_limit_bootstraps_and_an_end_does_not():
@@ -127,14 +171,14 @@ def test_a_time_limit_bootstraps_and_an_end_does_not():
     flags = [np.array(x) for x in ([True, False, False], [False, True, False])]
     steps, success_, seed = np.array([1, 2, 2]), np.array([True, False, False]), np.arange(3)
     step = Transition(zeros, zeros + 1, np.array([1.0, 0, 0]), *flags, steps, success_, np.zeros(3), seed)
-    batch = to_batch(torch.zeros(3, 2), torch.zeros(3, 2), step, 0.9)
+    batch = to_batch(torch.zeros(3, 2), torch.zeros(3, 2), step, 0.9, 1.0)
     assert torch.allclose(batch.bootstrap, torch.tensor([0.0, 0.81, 0.81]))
     assert torch.allclose(batch.reward, torch.tensor([0.0, -1.9, -1.9]), atol=1e-6)
     assert torch.equal(batch.following, torch.ones(3, 2))
 
 
 def test_looking_at_a_policy_between_episodes_costs_no_start_twice(tmp_path):
-    from dataclasses import replace
+    from postbc.sims.vector import ChunkEnvs
 
     seen = []
 
@@ -143,21 +187,13 @@ def test_looking_at_a_policy_between_episodes_costs_no_start_twice(tmp_path):
             seen.append(seed)
             super()._start(seed)
 
-    config = replace(CONFIG, env_steps=400, initial_steps=0, updates_per_chunk=0.0, evaluate_every=100)
+    config = replace(BASE, env_steps=400, initial_steps=0, updates_per_chunk=0.0, evaluate_every=100)
     vector = ChunkEnvs(Watched, CHUNK, LIMIT).vector(4, 0.99)
-    looks = []
-
-    def look(policy, envs):
-        envs.reset([5000, 6000])  # held-out starts
-        looks.append(policy)
-        return {"success": 0.0}
-
-    rows = finetune(
-        Dsrl(Identity(), config, 0), Arena(vector, list(range(3000)), Checkpoints(tmp_path / "c", "x"), look)
-    )
+    arena = Arena(vector, list(range(3000)), Checkpoints(tmp_path / "c", "x"), looks([0.0] * 5))
+    rows = finetune(build_learner(Identity(), config, 0), arena)
     training = [seed for seed in seen if seed < 3000]
     assert len(training) == len(set(training))
-    assert len(looks) == len(rows) == 5
+    assert len(rows) == 5
     assert isinstance(vector._vector, gym.vector.SyncVectorEnv)
 
 

@@ -1,20 +1,22 @@
 import math
 
+import numpy as np
 import pytest
 import torch
 
-from postbc.config import DsrlConfig
+from postbc.config import FinetuneConfig
 from postbc.errors import IntegrityError
 from postbc.finetune.artifact import continue_from, env_steps, save_finetuned
 from postbc.finetune.critics import load_critics
-from postbc.finetune.dsrl import Dsrl, shifted_reward
-from postbc.finetune.replay import Batch, Replay
+from postbc.finetune.dsrl import Dsrl
+from postbc.finetune.replay import Batch, Replay, to_batch
 from postbc.observation import ObsShape
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.generative import PolicyShape
+from postbc.sims.vector import Transition
 from postbc.storage.checkpoint import Checkpoints
 
-CONFIG = DsrlConfig(env_steps=100, initial_steps=0, hidden=16, layers=1, batch=8, buffer=64)
+CONFIG = FinetuneConfig(env_steps=100, initial_steps=0, hidden=16, layers=1, batch=8, buffer=64)
 
 
 @pytest.fixture
@@ -43,12 +45,16 @@ def test_the_replay_keeps_the_newest():
 
 @pytest.mark.parametrize("discount", [0.9, 1.0])
 def test_the_shift_costs_one_a_step(discount):
-    steps = torch.tensor([1.0, 3.0, 4.0])
-    by_hand = torch.tensor([-sum(discount**i for i in range(int(n))) for n in steps])
-    assert torch.allclose(shifted_reward(torch.zeros(3), steps, discount), by_hand)
-    success_at_third = torch.tensor([discount**2])
-    expected = -1 - discount  # the step that succeeds costs nothing
-    assert torch.allclose(shifted_reward(success_at_third, torch.tensor([3.0]), discount), torch.tensor([expected]))
+    def shifted(rewards, steps):
+        count, flags = len(steps), np.zeros(len(steps), bool)
+        zeros, seeds = np.zeros((count, 2), np.float32), np.arange(count)
+        step = Transition(zeros, zeros, np.array(rewards), flags, flags, np.array(steps), flags, np.zeros(count), seeds)
+        return to_batch(torch.zeros(count, 2), torch.zeros(count, 2), step, discount, 1.0).reward
+
+    by_hand = torch.tensor([-sum(discount**i for i in range(n)) for n in (1, 3, 4)])
+    assert torch.allclose(shifted([0.0, 0.0, 0.0], [1, 3, 4]), by_hand)
+    success_at_third = shifted([discount**2], [3])
+    assert torch.allclose(success_at_third, torch.tensor([-1 - discount]))  # the step that succeeds costs nothing
 
 
 def test_the_critics_target_by_hand(learner):
@@ -59,7 +65,7 @@ def test_the_critics_target_by_hand(learner):
     learner.generators["update"].set_state(state)
     normal = some.following
     latent, log_prob = learner.actor.sample(normal, learner.generators["update"])
-    values = torch.stack([h(torch.cat([normal, latent], 1)).squeeze(1) for h in learner.target.heads])
+    values = torch.stack([h(torch.cat([normal, latent], 1)).squeeze(1) for h in learner.target.twin.heads])
     by_hand = some.reward + 0.9 * (values.min(0).values - 0.3 * log_prob)
     assert torch.allclose(target, by_hand)
 

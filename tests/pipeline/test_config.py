@@ -37,7 +37,7 @@ def test_params_win_over_presets(project):
         ("task: lift\nsize: default\nposterior: {members: 1}", "members"),
         ("task: fly\nsize: default", "fly.*lift, lift_wide, .*pusht"),
         ("task: ../../secret\nsize: default", "lift, lift_wide"),
-        ("task: lift\nsize: default\nfinetune_robot: {dsrl: {envs: 2}}", "one robot"),
+        ("task: lift\nsize: default\nfinetune_robot: {finetune: {envs: 2}}", "one robot"),
         ("task: lift\nsize: default\nfinetune_robot: {robot: {arm: always}}", "arm"),
         ("task: lift\nsize: default\nseed: ${oc.env:HOME}", "seed"),
         ("- a list", "params.yaml"),

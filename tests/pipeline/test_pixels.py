@@ -5,7 +5,7 @@ import pytest
 import torch
 import zarr
 
-from postbc.config import DsrlConfig, Method, PretrainConfig, TaskConfig
+from postbc.config import FinetuneConfig, Method, PretrainConfig, TaskConfig
 from postbc.demos.convert import columns, convert
 from postbc.demos.frames import load_frames
 from postbc.demos.ingest import Drawing, ingest
@@ -91,7 +91,7 @@ def test_from_recordings_to_a_finetuned_policy(played, tmp_path):
     assert vector.obs_dim == frames.shape.row
     outcomes = evaluate(policy, vector, [5, 6, 7], "x")
     assert [outcome.steps for outcome in outcomes] == [12, 12, 12]
-    settings = DsrlConfig(
+    settings = FinetuneConfig(
         env_steps=80, initial_steps=30, batch=8, hidden=16, layers=1, updates_per_chunk=1, evaluate_every=0
     )
     learner = Dsrl(policy.model, settings, 0)

@@ -20,6 +20,7 @@ from postbc.policies.generative import PolicyShape
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.pretrain import pretrain, split
 from postbc.policies.steering import Actor
+from postbc.policies.value import TwinValue
 from postbc.posterior.factors import Factors
 from postbc.posterior.targets import Targets
 from postbc.storage.checkpoint import Checkpoints
@@ -98,9 +99,10 @@ def test_divergence_stops_training(frames, tmp_path):
 @pytest.mark.parametrize("latent", list(Latent))
 def test_a_saved_policy_comes_back_the_same(tmp_path, latent):
     actor = Actor(4, 6, 16, 2, 1.5) if latent is Latent.STEERED else None
-    policy = Policy(DiffusionPolicy(SHAPE), latent, actor).eval()
+    scorer = TwinValue(4, 6, 16, 2) if latent is Latent.BEST else None
+    policy = Policy(DiffusionPolicy(SHAPE), latent, actor, scorer=scorer, samples=5 if scorer else 1).eval()
     save_policy(policy, tmp_path / "p")
-    opened, obs, normal = load_policy(tmp_path / "p"), torch.randn(3, 4), torch.randn(3, 6)
+    opened, obs, normal = load_policy(tmp_path / "p"), torch.randn(3, 4), torch.randn(3, policy.normal_dim)
     assert torch.equal(opened.act(obs, normal), policy.act(obs, normal))
     if latent is Latent.SAMPLE:
         zero = load_policy(tmp_path / "p", Latent.ZERO)
@@ -111,6 +113,29 @@ def test_a_saved_policy_comes_back_the_same(tmp_path, latent):
     weights.write_bytes(data)
     with pytest.raises(IntegrityError, match=r"model\.safetensors"):
         load_policy(tmp_path / "p")
+
+
+def test_the_best_of_several_samples_is_played():
+    """Against scoring every sample one by one; and of one sample there is no choice."""
+    model, scorer, obs = DiffusionPolicy(SHAPE).eval(), TwinValue(4, 6, 16, 2), torch.randn(7, 4)
+    normal = torch.randn(7, 30)
+    played = Policy(model, Latent.BEST, scorer=scorer, samples=5).act(obs, normal)
+    for row in range(7):
+        chunks = [model.sample(obs[row : row + 1], w[None]) for w in normal[row].split(6)]
+        values = [float(scorer.value(obs[row : row + 1], model.normalise(chunk)).detach()) for chunk in chunks]
+        assert torch.allclose(played[row], chunks[values.index(max(values))][0], atol=1e-5)
+    one = Policy(model, Latent.BEST, scorer=scorer, samples=1).act(obs, normal[:, :6])
+    assert torch.equal(one, Policy(model, Latent.SAMPLE).act(obs, normal[:, :6]))
+
+
+def test_a_steering_actor_chooses_a_conditional_policys_scale():
+    model = DiffusionPolicy(replace(SHAPE, conditional=True)).eval()
+    actor, obs, w = Actor(4, 7, 16, 2, 1.5), torch.randn(3, 4), torch.randn(3, 6)
+    policy = Policy(model, Latent.STEERED, actor)
+    for number, scale in ((-1.5, 0.0), (0.0, 0.5), (1.5, 1.0), (9.0, 1.0)):
+        steered = policy.decode(obs, torch.cat([w, torch.full((3, 1), number)], dim=1))
+        assert torch.equal(steered, model.sample(obs, w, torch.full((3,), scale)))
+    assert torch.equal(policy.act(obs), policy.decode(obs, actor.mode(obs)))
 
 
 def test_the_actors_log_probability_is_that_of_its_distribution():

@@ -3,7 +3,7 @@
 import base64
 from pathlib import Path
 
-from postbc.config import Config, DsrlConfig, FinetuneRobotConfig, IngestConfig, TaskConfig
+from postbc.config import Config, FinetuneConfig, FinetuneRobotConfig, IngestConfig, TaskConfig
 from postbc.storage.atomic import write_json
 
 PIXEL = base64.b64decode(
@@ -40,7 +40,7 @@ def config() -> Config:
     return Config(
         task=TaskConfig(name="lift", env="lift", instruction="Lift the <red> cube."),
         ingest=IngestConfig(source="data/lift"),
-        finetune_robot=FinetuneRobotConfig(dsrl=DsrlConfig(envs=1)),
+        finetune_robot=FinetuneRobotConfig(finetune=FinetuneConfig(envs=1)),
     )
 
 

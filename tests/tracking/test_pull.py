@@ -23,7 +23,7 @@ import mlflow, numpy as np
 obs = np.zeros((2, 5), np.float32)
 noise = np.zeros((2, 8), np.float32)
 shapes = {}
-for name, inputs in {"bc": {"obs": obs}, "posterior": {"obs": obs}, "bc-critics": {"obs": obs, "noise": noise}}.items():
+for name, inputs in {"bc": {"obs": obs}, "posterior": {"obs": obs}, "bc-critics": {"obs": obs, "choice": noise}}.items():
     model = mlflow.pyfunc.load_model(f"models:/postbc-lift-{name}@champion")
     out = model.predict(inputs)
     out = out if isinstance(out, dict) else {"": out}

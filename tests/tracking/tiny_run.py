@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from postbc.config import Config, DsrlConfig, FinetuneRobotConfig, IngestConfig, TaskConfig
+from postbc.config import Config, FinetuneConfig, FinetuneRobotConfig, IngestConfig, TaskConfig
 from postbc.finetune.critics import Critics, save_critics
 from postbc.observation import ObsShape
 from postbc.policies.folder import build_policy, save_policy
@@ -38,13 +38,13 @@ stages:
 
 
 def config(**changes: Any) -> Config:
-    changes.setdefault("finetune_robot", FinetuneRobotConfig(dsrl=DsrlConfig(envs=1)))
+    changes.setdefault("finetune_robot", FinetuneRobotConfig(finetune=FinetuneConfig(envs=1)))
     return Config(task=TaskConfig(name="lift", env="lift"), ingest=IngestConfig(source="data/lift"), **changes)
 
 
 def make_policy(folder: Path, seed: int) -> None:
     torch.manual_seed(seed)
-    save_policy(build_policy(SHAPE, Latent.SAMPLE, None), folder)
+    save_policy(build_policy(SHAPE, Latent.SAMPLE), folder)
 
 
 def result(success: float, env_steps: int = 0) -> dict[str, Any]:

@@ -25,7 +25,7 @@ ingest:
 posterior: {{}}
 pretrain: {{}}
 finetune_sim: {{env_steps: 60000, initial_steps: 6000, evaluate_every: 10000}}
-finetune_robot: {{dsrl: {{env_steps: 6000}}}}
+finetune_robot: {{finetune: {{env_steps: 6000}}}}
 evaluate: {{}}
 register: {{}}
 """

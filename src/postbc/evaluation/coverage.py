@@ -84,9 +84,9 @@ def against_demonstrations(policy: Policy, frames: Frames, samples: int = 16, co
     """Energy distance and spread of sampled chunks at up to ``count`` frames of demonstrations held out from training."""
     index = torch.linspace(0, len(frames) - 1, min(count, len(frames))).long()
     noise = torch.randn(samples, len(index), policy.latent_dim, generator=torch.Generator().manual_seed(0))
-    rows = frames.rows(index)
+    features = policy.model.observer(frames.rows(index))
     shown = policy.model.normalise(frames.chunks(index, policy.chunk))
-    drawn = torch.stack([policy.model.normalise(policy.decode(rows, w)) for w in noise])
+    drawn = torch.stack([policy.model.normalise(policy.decode(features, w)) for w in noise])
     energy, apart = energy_score(drawn, shown)
     return {"energy": float(energy), "spread": float(apart) / 2**0.5}
 

@@ -50,7 +50,7 @@ def evaluate(policy: Policy, vector: ChunkVector, seeds: list[int], label: str, 
     Another ``attempt`` plays the same starts with other latent noise.
     """
     obs = vector.reset(seeds)
-    streams = LatentStreams(policy.latent_dim, attempt)
+    streams = LatentStreams(policy.normal_dim, attempt)
     length = np.zeros(vector.n, int)
     outcomes: dict[int, Outcome] = {}
     with Track(label, len(seeds)) as bar:

@@ -37,5 +37,5 @@ def action_samples(policies: dict[str, Policy], posterior: Path) -> list[dict[st
 
 
 def _drawn(policy: Policy, rows: Float[Tensor, "N O"]) -> Float[Tensor, "N S A"]:
-    normal = torch.randn(DRAWN, len(rows), policy.latent_dim, generator=torch.Generator().manual_seed(0))
+    normal = torch.randn(DRAWN, len(rows), policy.normal_dim, generator=torch.Generator().manual_seed(0))
     return torch.stack([policy.act(rows, w)[:, 0] for w in normal], dim=1)

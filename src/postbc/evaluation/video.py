@@ -20,7 +20,7 @@ EVERY = 2  # control steps a frame: software rendering takes longer than the sim
 def frames(policy: Policy, env: TaskEnv, seed: int, max_steps: int) -> Iterator[np.ndarray]:
     """Play the episode of ``seed`` and yield images (height, width, 3) uint8."""
     observation, _ = env.reset(seed=seed)
-    streams, steps, history = LatentStreams(policy.latent_dim), 0, History(policy.model.shape.obs.history)
+    streams, steps, history = LatentStreams(policy.normal_dim), 0, History(policy.model.shape.obs.history)
     row = history.begin(observation)
     yield np.asarray(env.render())
     while steps < max_steps:

@@ -2,20 +2,22 @@
 
 from pathlib import Path
 
+from postbc.errors import ConfigError
 from postbc.finetune.critics import load_critics, save_critics
-from postbc.finetune.dsrl import Dsrl
+from postbc.finetune.learner import Learner
 from postbc.policies.folder import load_policy, save_policy
 from postbc.storage.atomic import atomic_folder, read_json, write_json
 
 POLICY, CRITICS, RUN = "policy", "critics", "run.json"
 
 
-def save_finetuned(learner: Dsrl, env_steps: int, folder: Path) -> None:
+def save_finetuned(learner: Learner, env_steps: int, folder: Path) -> None:
     """Write policy, critics and the control steps of reinforcement learning they took in all, whole or not at all."""
     with atomic_folder(folder) as building:
         save_policy(learner.policy(), building / POLICY)
-        save_critics(learner.critics, building / CRITICS)
-        write_json(building / RUN, {"env_steps": env_steps})
+        if learner.critics is not None:
+            save_critics(learner.critics, building / CRITICS)
+        write_json(building / RUN, {"algorithm": learner.config.algorithm, "env_steps": env_steps})
 
 
 def env_steps(folder: Path) -> int:
@@ -23,8 +25,15 @@ def env_steps(folder: Path) -> int:
     return int(read_json(folder / RUN)["env_steps"])
 
 
-def continue_from(learner: Dsrl, folder: Path) -> None:
-    """Give ``learner`` the actor and the critics of a finetuned folder; it plays its actor from the first step."""
-    policy = load_policy(folder / POLICY)
-    assert policy.actor is not None, "a finetuned policy is steered"  # noqa: S101 - by construction of the folder
-    learner.continue_from(policy.actor, load_critics(folder / CRITICS))
+def continue_from(learner: Learner, folder: Path) -> None:
+    """Give ``learner`` what another run has learned, from its finetuned folder; it plays that from the first step.
+
+    Raises ConfigError where that run had another algorithm.
+    """
+    before = read_json(folder / RUN)["algorithm"]
+    if before != learner.config.algorithm:
+        raise ConfigError(
+            f"{folder} was finetuned by {before}; finetune_robot.finetune.algorithm = {learner.config.algorithm!r} "
+            "cannot go on from that."
+        )
+    learner.continue_from(load_policy(folder / POLICY), load_critics(folder / CRITICS))

@@ -1,46 +1,50 @@
-"""Two critics of the latent noise: Q_i(s, w) for a frozen policy steered by w."""
+"""Two critics of a choice as an artifact: Q_i(s, w) of the latent noise, or Q_i(s, a) of a normalised chunk."""
 
 import copy
 from pathlib import Path
 
-import torch
 from jaxtyping import Float
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from postbc.observation import ObsShape
 from postbc.observer import Observer
-from postbc.policies.networks import ResidualMlp
+from postbc.policies.value import TwinValue
 from postbc.storage.atomic import atomic_folder, read_json, write_json
 from postbc.storage.manifest import check_manifest, write_manifest
 
 
 class Critics(nn.Module):
-    """Q (2, B) from an observation's features (B, F) and latent noise (B, D).
+    """Twin critics (2, B) with the frozen policy's ``observer``, which makes features of raw observations.
 
-    ``observer`` is the frozen policy's: features are computed once, when a transition is stored.
+    Training works on features, which are computed once when a transition is stored.
     """
 
-    def __init__(self, obs: ObsShape, latent_dim: int, hidden: int, layers: int) -> None:
+    def __init__(self, obs: ObsShape, choice_dim: int, hidden: int, layers: int) -> None:
         super().__init__()
-        self.shape = {"obs": obs.json(), "latent_dim": latent_dim, "hidden": hidden, "layers": layers}
-        self.obs_dim, self.latent_dim = obs.row, latent_dim
+        self.shape = {"obs": obs.json(), "choice_dim": choice_dim, "hidden": hidden, "layers": layers}
+        self.obs_dim, self.choice_dim = obs.row, choice_dim
         self.observer = Observer(obs).requires_grad_(False)
-        width = self.observer.features + latent_dim
-        self.heads = nn.ModuleList(ResidualMlp(width, 1, hidden, layers) for _ in range(2))
+        self.twin = TwinValue(self.observer.features, choice_dim, hidden, layers)
 
-    def forward(self, features: Float[Tensor, "B F"], latent: Float[Tensor, "B D"]) -> Float[Tensor, "2 B"]:
+    @classmethod
+    def of(cls, observer: Observer, choice_dim: int, hidden: int, layers: int) -> "Critics":
+        """Fresh ones beside a frozen policy's ``observer``."""
+        critics = cls(observer.shape, choice_dim, hidden, layers)
+        critics.observer.load_state_dict(observer.state_dict())
+        return critics
+
+    def forward(self, features: Float[Tensor, "B F"], choice: Float[Tensor, "B C"]) -> Float[Tensor, "2 B"]:
         """Both estimates."""
-        x = torch.cat([features, latent], dim=1)
-        return torch.stack([head(x).squeeze(1) for head in self.heads])
+        return self.twin(features, choice)  # type: ignore[no-any-return]
 
-    def value(self, features: Float[Tensor, "B F"], latent: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+    def value(self, features: Float[Tensor, "B F"], choice: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
         """The smaller of the two estimates."""
-        return self(features, latent).amin(0)  # type: ignore[no-any-return]
+        return self.twin.value(features, choice)
 
-    def value_of(self, obs: Float[Tensor, "B O"], latent: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+    def value_of(self, obs: Float[Tensor, "B O"], choice: Float[Tensor, "B C"]) -> Float[Tensor, "B"]:
         """Likewise from raw observations."""
-        return self.value(self.observer(obs), latent)
+        return self.value(self.observer(obs), choice)
 
 
 def target_of(critics: Critics) -> Critics:

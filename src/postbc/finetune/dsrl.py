@@ -7,6 +7,13 @@ The policy's chunk is a = π_dp(s, w), deterministic in w; w ∈ [−b, b]^D is 
     L_π = τ log π(w|s) − min_i Q_i(s, w),   w ~ π(·|s)
     L_τ = −log τ (log π(w|s) + target entropy)
 
+``dsrl_na``, the noise-aliased variant, learns the value of actions by the same y, with a' = π_dp(s', w') and Q^A(s, a) in
+the place of Q(s, w), and carries it over to the noise at w ~ N(0, I), where many w mean nearly the same action:
+
+    L_W = ½ Σ_i (Q^W_i(s, w) − Q^A_i(s, π_dp(s, w)))²
+
+Its actor climbs Q^W. The conditional policy's noise scale is one more number that the actor chooses, (u + 1)/2 of u ∈ [−1, 1].
+
 Departures from the released code, which has these as known bugs: the bound b is really applied to w; the first rollouts
 are de-noised once and counted in control steps; running out of time is not the end of an episode, so it bootstraps; γ is
 given per control step and raised to the number of steps that a chunk executed. Log-probabilities are those of w / b.
@@ -14,55 +21,69 @@ Rewards are shifted by −1, so that every step before success costs one.
 """
 
 import math
-from dataclasses import replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from postbc.adam import AdamW
-from postbc.config import DsrlConfig
+from postbc.config import FinetuneConfig
 from postbc.finetune.critics import Critics, target_of
-from postbc.finetune.replay import Batch, Replay
+from postbc.finetune.learner import OffPolicy, follow
+from postbc.finetune.replay import Batch
 from postbc.policies.generative import GenerativePolicy
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.steering import Actor
-from postbc.storage.checkpoint import Nested
-from postbc.training import Generators, Metrics
+from postbc.training import Metrics
 
 INITIAL_TEMPERATURE = 0.1
 
 
-def shifted_reward(reward: Float[Tensor, "B"], steps: Float[Tensor, "B"], discount: float) -> Float[Tensor, "B"]:
-    """Σ_{i<n} γ^i (r_i − 1) from Σ_{i<n} γ^i r_i and n."""
-    cost = steps if discount == 1 else (1 - discount**steps) / (1 - discount)
-    return reward - cost
+class Temperature(nn.Module):
+    """τ > 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log = nn.Parameter(torch.tensor(math.log(INITIAL_TEMPERATURE)))
 
 
-class Dsrl:
-    """Actor, critics, temperature and replay of one run; everything it knows is in :meth:`state`."""
+class Dsrl(OffPolicy):
+    """Actor, critics of the noise and temperature."""
 
-    def __init__(self, model: GenerativePolicy, config: DsrlConfig, seed: int) -> None:
-        self.model, self.config = model.requires_grad_(False), config
-        self.generators = Generators(seed, ("weights", "initial", "actor", "replay", "update"))
-        torch.manual_seed(self.generators.seed("weights"))
-        features, latent_dim = model.observer.features, model.latent_dim
-        self.actor = Actor(features, latent_dim, config.hidden, config.layers, config.noise_bound)
-        self.critics = Critics(model.shape.obs, latent_dim, config.hidden, config.layers)
-        self.critics.observer.load_state_dict(model.observer.state_dict())
-        self.target = target_of(self.critics)
-        self.log_temperature = nn.Parameter(torch.tensor(math.log(INITIAL_TEMPERATURE)))
-        self.replay = Replay(config.buffer, features, latent_dim)
+    cost = 1.0
+
+    def __init__(
+        self, model: GenerativePolicy, config: FinetuneConfig, seed: int, choice_dim: int | None = None
+    ) -> None:
+        self.width = model.latent_dim + model.shape.conditional
+        super().__init__(model, config, seed, choice_dim or self.width)
+        form = config.hidden, config.layers
+        self.actor = Actor(model.observer.features, self.width, *form, config.noise_bound)
+        self._critics = Critics.of(model.observer, self.width, *form)
+        self.target, self.temperature = target_of(self._critics), Temperature()
+        self.steered = Policy(model, Latent.STEERED, self.actor).eval()
         self.continued = False
-        self._optimisers = {
-            "critics": AdamW(self.critics.heads.parameters(), config.learning_rate),
+        self.modules = {
+            "actor": self.actor,
+            "critics": self._critics,
+            "target": self.target,
+            "temperature": self.temperature,
+        }
+        self.optimisers = {
+            "critics": AdamW(self._critics.twin.parameters(), config.learning_rate),
             "actor": AdamW(self.actor.parameters(), config.learning_rate),
-            "temperature": AdamW([self.log_temperature], config.learning_rate),
+            "temperature": AdamW(self.temperature.parameters(), config.learning_rate),
         }
 
-    def continue_from(self, actor: Actor, critics: Critics) -> None:
+    @property
+    def critics(self) -> Critics:
+        """Of the latent noise."""
+        return self._critics
+
+    def continue_from(self, policy: Policy, critics: Critics) -> None:
         """Start from what another run has learned; there is no need to explore with random noise first."""
-        self.actor.load_state_dict(actor.state_dict())
+        assert policy.actor is not None, "a finetuned policy is steered"  # noqa: S101 - by construction of the folder
+        self.actor.load_state_dict(policy.actor.state_dict())
         self.critics.load_state_dict(critics.state_dict())
         self.target.load_state_dict(critics.state_dict())
         self.continued = True
@@ -70,73 +91,78 @@ class Dsrl:
     @torch.no_grad()
     def act(self, obs: Float[Tensor, "B O"], exploring: bool) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B H A"]]:
         """The latent noise to play and its chunk; while ``exploring`` w ~ N(0, I) clipped to the bound."""
+        features = self.model.observer(obs)
         if exploring and not self.continued:
             bound = self.config.noise_bound
-            latent = torch.randn(len(obs), self.model.latent_dim, generator=self.generators["initial"])
-            latent = latent.clamp(-bound, bound)
+            latent = torch.randn(len(obs), self.width, generator=self.generators["initial"]).clamp(-bound, bound)
         else:
-            latent, _ = self.actor.sample(self.model.observer(obs), self.generators["actor"])
-        return latent, self.model.sample(obs, latent)
-
-    @torch.no_grad()
-    def store(self, batch: Batch) -> None:
-        """Keep transitions; of raw observations the frozen policy's features, which is all that is learned from."""
-        obs, following = self.model.observer(batch.obs), self.model.observer(batch.following)
-        self.replay.add(replace(batch, obs=obs, following=following))
+            latent, _ = self.actor.sample(features, self.generators["actor"])
+        return latent, self.steered.decode(features, latent)
 
     def update(self) -> Metrics:
         """One gradient step of critics, actor and temperature, one step of the target."""
         batch = self.replay.sample(self.config.batch, self.generators["replay"])
-        temperature = self.log_temperature.detach().exp()
-        critic_loss, metrics = self._critic_loss(batch, temperature)
-        self._optimisers["critics"].minimise(critic_loss)
+        temperature = self.temperature.log.detach().exp()
+        metrics = self._improve_critics(batch, temperature)
         latent, log_prob = self.actor.sample(batch.obs, self.generators["update"])
         actor_loss = (temperature * log_prob - self.critics.value(batch.obs, latent)).mean()
-        self._optimisers["actor"].minimise(actor_loss)
+        self.optimisers["actor"].minimise(actor_loss)
         entropy_gap = (log_prob + (self.config.target_entropy or 0.0)).detach().mean()
-        self._optimisers["temperature"].minimise(-self.log_temperature * entropy_gap)
-        self._follow()
+        self.optimisers["temperature"].minimise(-self.temperature.log * entropy_gap)
         rest = {"actor_loss": actor_loss, "temperature": temperature, "entropy": -log_prob.mean()}
         return metrics | {name: float(value.detach()) for name, value in rest.items()}
 
+    def _improve_critics(self, batch: Batch, temperature: Tensor) -> Metrics:
+        estimate = self.critics(batch.obs, batch.choice)
+        loss = (estimate - self.critic_target(batch, temperature)).square().mean(1).sum()
+        self.optimisers["critics"].minimise(loss)
+        follow(self.target, self.critics, self.config.tau)
+        return {"critic_loss": float(loss.detach()), "q": float(estimate.detach().mean())}
+
+    @torch.no_grad()
     def critic_target(self, batch: Batch, temperature: Tensor) -> Float[Tensor, "B"]:
         """y of the formula above."""
-        with torch.no_grad():
-            latent, log_prob = self.actor.sample(batch.following, self.generators["update"])
-            value = self.target.value(batch.following, latent) - temperature * log_prob
-            return batch.reward + batch.bootstrap * value
+        latent, log_prob = self.actor.sample(batch.following, self.generators["update"])
+        return batch.reward + batch.bootstrap * (self._value_after(batch, latent) - temperature * log_prob)
 
-    def _critic_loss(self, batch: Batch, temperature: Tensor) -> tuple[Tensor, Metrics]:
-        estimate = self.critics(batch.obs, batch.latent)
-        loss = (estimate - self.critic_target(batch, temperature)).square().mean(1).sum()
-        return loss, {"critic_loss": float(loss.detach()), "q": float(estimate.detach().mean())}
-
-    def _follow(self) -> None:
-        with torch.no_grad():
-            torch._foreach_lerp_(list(self.target.parameters()), list(self.critics.parameters()), self.config.tau)
+    def _value_after(self, batch: Batch, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        return self.target.value(batch.following, latent)
 
     def policy(self) -> Policy:
         """The steered policy as it stands."""
-        return Policy(self.model, Latent.STEERED, self.actor).eval()
+        return self.steered
 
-    def state(self) -> Nested:
-        """Everything needed to go on exactly from here."""
-        modules = {"actor": self.actor, "critics": self.critics, "target": self.target}
-        return {
-            "modules": {name: dict(module.state_dict()) for name, module in modules.items()},
-            "log_temperature": self.log_temperature.detach(),
-            "optimisers": {name: optimiser.state() for name, optimiser in self._optimisers.items()},
-            "replay": self.replay.state(),
-            "generators": self.generators.state(),
-        }
 
-    def restore(self, state: Nested) -> None:
-        """Put back what :meth:`state` returned."""
-        for name, module in (("actor", self.actor), ("critics", self.critics), ("target", self.target)):
-            module.load_state_dict(state["modules"][name])
+class DsrlNoiseAliased(Dsrl):
+    """Critics of actions beside those of the noise."""
+
+    def __init__(self, model: GenerativePolicy, config: FinetuneConfig, seed: int) -> None:
+        super().__init__(model, config, seed, model.shape.chunk_dim)
+        self.of_actions = Critics.of(model.observer, model.shape.chunk_dim, config.hidden, config.layers)
+        self.target_of_actions = target_of(self.of_actions)
+        self.modules |= {"of_actions": self.of_actions, "target_of_actions": self.target_of_actions}
+        self.optimisers["of_actions"] = AdamW(self.of_actions.twin.parameters(), config.learning_rate)
+
+    def act(self, obs: Float[Tensor, "B O"], exploring: bool) -> tuple[Float[Tensor, "B D"], Float[Tensor, "B H A"]]:
+        """The normalised chunk that is played, as what was chosen, and the chunk."""
+        _, chunk = super().act(obs, exploring)
+        return self.model.normalise(chunk), chunk
+
+    def _improve_critics(self, batch: Batch, temperature: Tensor) -> Metrics:
+        estimate = self.of_actions(batch.obs, batch.choice)
+        loss = (estimate - self.critic_target(batch, temperature)).square().mean(1).sum()
+        self.optimisers["of_actions"].minimise(loss)
+        follow(self.target_of_actions, self.of_actions, self.config.tau)
+        drawn = torch.randn(len(batch.obs), self.width, generator=self.generators["update"])
         with torch.no_grad():
-            self.log_temperature.copy_(state["log_temperature"])
-        for name, optimiser in self._optimisers.items():
-            optimiser.restore(state["optimisers"][name])
-        self.replay.restore(state["replay"])
-        self.generators.restore(state["generators"])
+            wanted = self.of_actions(batch.obs, self._normal_chunk(batch.obs, drawn))
+        distance = 0.5 * (self.critics(batch.obs, drawn) - wanted).square().mean(1).sum()
+        self.optimisers["critics"].minimise(distance)
+        losses = {"critic_loss": loss, "distillation_loss": distance, "q": estimate.mean()}
+        return {name: float(value.detach()) for name, value in losses.items()}
+
+    def _value_after(self, batch: Batch, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
+        return self.target_of_actions.value(batch.following, self._normal_chunk(batch.following, latent))
+
+    def _normal_chunk(self, features: Float[Tensor, "B F"], latent: Float[Tensor, "B D"]) -> Float[Tensor, "B C"]:
+        return self.model.normalise(self.steered.decode(features, latent))

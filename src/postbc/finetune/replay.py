@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-FIELDS = ("obs", "latent", "reward", "bootstrap", "following")
+from postbc.sims.vector import Transition
+
+FIELDS = ("obs", "choice", "reward", "bootstrap", "following")
 
 
 @dataclass(frozen=True)
@@ -17,24 +20,30 @@ class Batch:
     """
 
     obs: Float[Tensor, "B O"]
-    latent: Float[Tensor, "B D"]
+    choice: Float[Tensor, "B C"]  # what the learner chose: latent noise, or the chunk itself
     reward: Float[Tensor, "B"]  # Σ_{i<n} γ^i r_i
     bootstrap: Float[Tensor, "B"]  # γ^n, or 0 where the episode ended by itself (a time limit is no end)
     following: Float[Tensor, "B O"]  # the observation right after the chunk
 
 
+def to_batch(obs: Tensor, choice: Tensor, step: Transition, discount: float, cost: float) -> Batch:
+    """Transitions of one vector step; ``cost`` is taken off the task's reward at every control step.
+
+    Σ_{i<n} γ^i (r_i − cost) = Σ_{i<n} γ^i r_i − cost (1 − γ^n) / (1 − γ).
+    """
+    steps = torch.from_numpy(step.steps).float()
+    reward = torch.from_numpy(np.asarray(step.reward)).float()
+    alive = 1 - torch.from_numpy(step.terminated).float()
+    spent = steps if discount == 1 else (1 - discount**steps) / (1 - discount)
+    return Batch(obs, choice, reward - cost * spent, alive * discount**steps, torch.from_numpy(step.final))
+
+
 class Replay:
     """Ring buffer of ``capacity`` transitions."""
 
-    def __init__(self, capacity: int, obs_dim: int, latent_dim: int) -> None:
+    def __init__(self, capacity: int, obs_dim: int, choice_dim: int) -> None:
         self.capacity, self.size, self._next = capacity, 0, 0
-        widths = {
-            "obs": (obs_dim,),
-            "latent": (latent_dim,),
-            "reward": (),
-            "bootstrap": (),
-            "following": (obs_dim,),
-        }
+        widths = {"obs": (obs_dim,), "choice": (choice_dim,), "reward": (), "bootstrap": (), "following": (obs_dim,)}
         self._data = {name: torch.zeros(capacity, *widths[name]) for name in FIELDS}
 
     def add(self, batch: Batch) -> None:

@@ -22,6 +22,7 @@ class PostbcConfig(PreTrainedConfig):
     scale: float = 0.0
     latent: str = "sample"
     steering: dict[str, Any] | None = None
+    scorer: dict[str, Any] | None = None
     # The model normalises by itself.
     normalization_mapping: dict[str, NormalizationMode] = field(
         default_factory=lambda: dict.fromkeys(("STATE", "ENV", "VISUAL", "ACTION"), NormalizationMode.IDENTITY)

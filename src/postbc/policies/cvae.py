@@ -36,16 +36,16 @@ class CvaePolicy(GenerativePolicy):
         scale: Float[Tensor, "B"] | None = None,
     ) -> tuple[Tensor, Metrics]:
         """L of the formula above; ``kl`` in nats."""
-        x, condition = self.normalise(chunk), self.condition(obs, scale)
+        x, condition = self.normalise(chunk), self.condition(self.observer(obs), scale)
         mean, log_std = self.encoder(torch.cat([x, condition], dim=1)).chunk(2, dim=1)
         noise = torch.randn(mean.shape, generator=generator).to(mean.device)
         decoded = self.decoder(torch.cat([mean + log_std.exp() * noise, condition], dim=1))
         kl = (0.5 * (mean.square() + (2 * log_std).exp() - 1) - log_std).sum(1).mean()
         return F.mse_loss(decoded, x) + BETA * kl / x.shape[1], {"kl": float(kl.detach())}
 
-    def sample(
-        self, obs: Float[Tensor, "B O"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
+    def generate(
+        self, features: Float[Tensor, "B F"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
     ) -> Float[Tensor, "B H A"]:
         """The chunk that the decoder gives for ``noise``; deterministic and differentiable."""
-        decoded = self.decoder(torch.cat([noise, self.condition(obs, scale)], dim=1))
+        decoded = self.decoder(torch.cat([noise, self.condition(features, scale)], dim=1))
         return self.raw(decoded.clamp(-1, 1))

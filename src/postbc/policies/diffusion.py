@@ -51,18 +51,18 @@ class DiffusionPolicy(GenerativePolicy):
         noise = torch.randn(x0.shape, generator=generator).to(x0.device)
         alpha = self.alphas[step][:, None]
         noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
-        return F.mse_loss(self.epsilon(noisy, step.float(), self.condition(obs, scale)), noise), {}
+        return F.mse_loss(self.epsilon(noisy, step.float(), self.condition(self.observer(obs), scale)), noise), {}
 
     def timesteps(self) -> list[int]:
         """The denoising steps that DDIM visits, from K − 1 down."""
         total, count = self.shape.denoising_steps, self.shape.inference_steps
         return [round(total - i * total / count) - 1 for i in range(count)]
 
-    def sample(
-        self, obs: Float[Tensor, "B O"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
+    def generate(
+        self, features: Float[Tensor, "B F"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
     ) -> Float[Tensor, "B H A"]:
         """The chunk that DDIM reaches from the latent ``noise``; deterministic and differentiable."""
-        condition, x, steps = self.condition(obs, scale), noise, self.timesteps()
+        condition, x, steps = self.condition(features, scale), noise, self.timesteps()
         for current, following in zip(steps, [*steps[1:], None], strict=True):
             alpha = self.alphas[current]
             epsilon = self.epsilon(x, x.new_full((len(x),), current), condition)

@@ -37,13 +37,15 @@ class FlowPolicy(GenerativePolicy):
         time = torch.rand(len(x1), generator=generator).to(x1.device)
         noise = torch.randn(x1.shape, generator=generator).to(x1.device)
         between = torch.lerp(noise, x1, time[:, None])
-        return F.mse_loss(self.velocity(between, TIME_SCALE * time, self.condition(obs, scale)), x1 - noise), {}
+        return F.mse_loss(
+            self.velocity(between, TIME_SCALE * time, self.condition(self.observer(obs), scale)), x1 - noise
+        ), {}
 
-    def sample(
-        self, obs: Float[Tensor, "B O"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
+    def generate(
+        self, features: Float[Tensor, "B F"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
     ) -> Float[Tensor, "B H A"]:
         """The chunk at the end of the flow from the latent ``noise``; deterministic and differentiable."""
-        condition, x, count = self.condition(obs, scale), noise, self.shape.inference_steps
+        condition, x, count = self.condition(features, scale), noise, self.shape.inference_steps
         for step in range(count):
             x = x + self.velocity(x, x.new_full((len(x),), TIME_SCALE * step / count), condition) / count
         return self.raw(x.clamp(-1, 1))

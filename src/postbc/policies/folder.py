@@ -18,6 +18,7 @@ from postbc.policies.flow import FlowPolicy
 from postbc.policies.generative import GenerativePolicy, PolicyShape
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.steering import Actor
+from postbc.policies.value import TwinValue
 from postbc.storage.atomic import atomic_folder, read_json, write_json
 from postbc.storage.manifest import check_manifest, write_manifest
 
@@ -32,23 +33,35 @@ _PREPROCESSOR = [
 KINDS: dict[str, type[GenerativePolicy]] = {"diffusion": DiffusionPolicy, "flow": FlowPolicy, "cvae": CvaePolicy}
 
 
-def build_policy(shape: PolicyShape, latent: Latent, steering: dict[str, Any] | None, scale: float = 0.0) -> Policy:
-    """A policy of this form with fresh weights; ``steering`` holds the actor's hidden, layers and bound.
+Extras = tuple[dict[str, Any] | None, dict[str, Any] | None]
+
+
+def build_policy(shape: PolicyShape, latent: Latent, extras: Extras = (None, None), scale: float = 0.0) -> Policy:
+    """A policy of this form with fresh weights; ``extras`` are a steering actor's hidden, layers and bound, and a scorer's
+    hidden, layers and samples.
 
     Raises IntegrityError for a kind that there is not.
     """
     if shape.kind not in KINDS:
         raise IntegrityError(f"config.json asks for a {shape.kind!r} policy; there is {', '.join(KINDS)}.")
-    model = KINDS[shape.kind](shape)
-    actor = Actor(model.observer.features, model.latent_dim, **steering) if steering else None
-    return Policy(model, latent, actor, scale)
+    model, (steering, scoring) = KINDS[shape.kind](shape), extras
+    features, width = model.observer.features, model.latent_dim + shape.conditional
+    actor = Actor(features, width, **steering) if steering else None
+    if not scoring:
+        return Policy(model, latent, actor, scale)
+    scorer = TwinValue(features, shape.chunk_dim, scoring["hidden"], scoring["layers"])
+    return Policy(model, latent, actor, scale, scorer, scoring["samples"])
 
 
-def _steering(policy: Policy) -> dict[str, Any] | None:
-    if policy.actor is None:
-        return None
-    network = policy.actor.network
-    return {"hidden": network.first.out_features, "layers": len(network.blocks), "bound": policy.actor.bound}
+def _extras(policy: Policy) -> Extras:
+    steering, scoring = None, None
+    if policy.actor is not None:
+        network = policy.actor.network
+        form = {"hidden": network.first.out_features, "layers": len(network.blocks)}
+        steering = {**form, "bound": policy.actor.bound}
+    if policy.scorer is not None:
+        scoring = {**policy.scorer.shape, "samples": policy.samples}
+    return steering, scoring
 
 
 def _features(shape: ObsShape) -> dict[str, Any]:
@@ -61,7 +74,7 @@ def _features(shape: ObsShape) -> dict[str, Any]:
 
 
 def _config(policy: Policy) -> dict[str, Any]:
-    shape = policy.model.shape
+    shape, (steering, scorer) = policy.model.shape, _extras(policy)
     return {
         "type": "postbc",
         "n_obs_steps": shape.obs.history,
@@ -78,7 +91,8 @@ def _config(policy: Policy) -> dict[str, Any]:
         "conditional": shape.conditional,
         "scale": policy.scale,
         "latent": str(policy.latent),
-        "steering": _steering(policy),
+        "steering": steering,
+        "scorer": scorer,
     }
 
 
@@ -119,7 +133,8 @@ def load_policy(folder: Path, latent: Latent | None = None, scale: float | None 
     check_manifest(folder)
     config = read_json(folder / "config.json")
     chosen = config["scale"] if scale is None else scale
-    policy = build_policy(shape_from_config(config), latent or Latent(config["latent"]), config["steering"], chosen)
+    extras = config["steering"], config["scorer"]
+    policy = build_policy(shape_from_config(config), latent or Latent(config["latent"]), extras, chosen)
     weights = {k.removeprefix("policy."): v for k, v in load_file(folder / "model.safetensors").items()}
     try:
         policy.load_state_dict(weights)

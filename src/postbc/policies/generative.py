@@ -47,9 +47,8 @@ class GenerativePolicy(nn.Module):
         self.observer, self.action_normalizer = Observer(shape.obs), MinMax(shape.action_dim)
         self.condition_dim = self.observer.features + shape.conditional
 
-    def condition(self, obs: Float[Tensor, "B O"], scale: Float[Tensor, "B"] | None) -> Float[Tensor, "B C"]:
+    def condition(self, features: Float[Tensor, "B F"], scale: Float[Tensor, "B"] | None) -> Float[Tensor, "B C"]:
         """What the network is told: features of the observation and, where it is conditional, the scale (default 0)."""
-        features: Tensor = self.observer(obs)
         if not self.shape.conditional:
             return features
         column = features.new_zeros(len(features)) if scale is None else scale.to(features)
@@ -77,4 +76,10 @@ class GenerativePolicy(nn.Module):
         self, obs: Float[Tensor, "B O"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
     ) -> Float[Tensor, "B H A"]:
         """The chunk that belongs to the latent ``noise``; deterministic and differentiable."""
+        return self.generate(self.observer(obs), noise, scale)
+
+    def generate(
+        self, features: Float[Tensor, "B F"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
+    ) -> Float[Tensor, "B H A"]:
+        """Likewise from the features of an observation."""
         raise NotImplementedError

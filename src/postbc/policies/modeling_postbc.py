@@ -42,7 +42,7 @@ class PostbcPolicy(PreTrainedPolicy):
             config.kind,
             config.conditional,
         )
-        self.policy = build_policy(shape, Latent(config.latent), config.steering, config.scale)
+        self.policy = build_policy(shape, Latent(config.latent), (config.steering, config.scorer), config.scale)
         self._training_noise = torch.Generator()
         self.reset()
 
@@ -70,9 +70,9 @@ class PostbcPolicy(PreTrainedPolicy):
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], noise: Tensor | None = None, **_: Any) -> Tensor:
         """The chunk (B, H, A) in raw units; ``noise`` (B, D) or (B, H, A) replaces the policy's own choice."""
-        obs = self._obs(batch)
-        latent = self.policy.noise(obs) if noise is None else noise.flatten(1)
-        return self.policy.decode(obs, latent)
+        features = self.policy.model.observer(self._obs(batch))
+        latent = self.policy.noise(features) if noise is None else noise.flatten(1)
+        return self.policy.decode(features, latent)
 
     @torch.no_grad()
     def select_action(self, batch: dict[str, Tensor], noise: Tensor | None = None, **_: Any) -> Tensor:

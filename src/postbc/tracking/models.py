@@ -73,7 +73,7 @@ def signature(kind: str, folder: Path) -> Any:
     if kind == "policy":
         return ModelSignature(Schema([obs]), Schema([spec(None, model.chunk, model.action_dim)]))
     if kind == "critics":
-        return ModelSignature(Schema([obs, spec("noise", model.latent_dim)]), Schema([spec(None)]))
+        return ModelSignature(Schema([obs, spec("choice", model.choice_dim)]), Schema([spec(None)]))
     answer = predict(kind, model, {"obs": np.zeros((1, model.obs_dim), np.float32)})
     outputs = [spec(name, value.shape[1]) for name, value in dict(answer).items()]
     return ModelSignature(Schema([obs]), Schema(outputs))

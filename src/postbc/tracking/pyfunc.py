@@ -5,7 +5,7 @@ registered folder is checked against its manifest first. Inputs are float32 arra
 
 * policy: ``obs (B, O)`` → ``(B, H, A)``, one sampled chunk a row, raw units
 * posterior: ``obs (B, O)`` → ``mean (B, D)`` and ``std (B, D)`` over the members
-* critics: ``obs (B, O)`` and ``noise (B, D)`` → ``(B,)``, the value of playing that noise
+* critics: ``obs (B, O)`` and ``choice (B, C)`` → ``(B,)``, the value of that latent noise (Best-of-N: of that normalised chunk)
 """
 
 import importlib
@@ -46,7 +46,7 @@ def predict(kind: str, model: Any, inputs: Arrays) -> np.ndarray | Arrays:
         if kind == "policy":
             return np.asarray(model.act(obs).cpu().numpy())
         if kind == "critics":
-            return np.asarray(model.value_of(obs, _tensor(inputs["noise"])).cpu().numpy())
+            return np.asarray(model.value_of(obs, _tensor(inputs["choice"])).cpu().numpy())
         chunks = model.predict(obs)
         spread = {"mean": chunks.mean(1), "std": chunks.std(1, unbiased=False)}
         return {name: value.cpu().numpy() for name, value in spread.items()}

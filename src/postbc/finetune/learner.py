@@ -1,0 +1,130 @@
+"""What a finetuner is to the driver, and what those that learn from a replay share."""
+
+from abc import ABC, abstractmethod
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from postbc.adam import AdamW
+from postbc.config import FinetuneConfig
+from postbc.finetune.critics import Critics
+from postbc.finetune.replay import Replay, to_batch
+from postbc.policies.generative import GenerativePolicy
+from postbc.policies.policy import Policy
+from postbc.sims.vector import Transition
+from postbc.storage.checkpoint import Nested
+from postbc.training import Generators, Metrics
+
+
+class Learner(ABC):
+    """Finetunes a pretrained ``model``; everything it knows is in its modules, its optimisers and :meth:`state`."""
+
+    config: FinetuneConfig
+    model: GenerativePolicy
+    modules: dict[str, nn.Module]  # what is trained, and what follows it
+    optimisers: dict[str, AdamW]
+    generators: Generators
+
+    @abstractmethod
+    def act(self, obs: Float[Tensor, "B O"], exploring: bool) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B H A"]]:
+        """What is chosen for raw observations, and the chunk to execute."""
+
+    @abstractmethod
+    def store(self, obs: Float[Tensor, "B O"], choice: Float[Tensor, "B C"], step: Transition) -> None:
+        """Take in what came of it."""
+
+    @abstractmethod
+    def learn(self, chunks: int) -> Metrics | None:
+        """Learn as much as ``chunks`` more chunks played are worth; None where nothing was learned yet."""
+
+    @abstractmethod
+    def policy(self) -> Policy:
+        """The finetuned policy as it stands, as it is evaluated and deployed."""
+
+    @abstractmethod
+    def continue_from(self, policy: Policy, critics: Critics) -> None:
+        """Start from what another run of the same algorithm has learned."""
+
+    @property
+    @abstractmethod
+    def critics(self) -> Critics | None:
+        """What values the choices, as an artifact."""
+
+    def weights(self) -> Nested:
+        """All modules, for the best policy of a run."""
+        return {name: dict(module.state_dict()) for name, module in self.modules.items()}
+
+    def load(self, weights: Nested) -> None:
+        """Put back what :meth:`weights` returned."""
+        for name, module in self.modules.items():
+            module.load_state_dict(weights[name])
+
+    def state(self) -> Nested:
+        """Everything needed to go on exactly from here."""
+        return {
+            "modules": self.weights(),
+            "optimisers": {name: optimiser.state() for name, optimiser in self.optimisers.items()},
+            "generators": self.generators.state(),
+        }
+
+    def restore(self, state: Nested) -> None:
+        """Put back what :meth:`state` returned."""
+        self.load(state["modules"])
+        for name, optimiser in self.optimisers.items():
+            optimiser.restore(state["optimisers"][name])
+        self.generators.restore(state["generators"])
+
+
+class OffPolicy(Learner):
+    """Learns from a replay of choices, ``updates_per_chunk`` gradient steps for every chunk played.
+
+    Of raw observations the frozen policy's features are kept: that is all that is learned from. ``cost`` is taken off the
+    reward at every control step.
+    """
+
+    cost = 0.0
+
+    def __init__(self, model: GenerativePolicy, config: FinetuneConfig, seed: int, choice_dim: int) -> None:
+        self.model, self.config = model.requires_grad_(False), config
+        self.generators = Generators(seed, ("weights", "initial", "actor", "replay", "update"))
+        torch.manual_seed(self.generators.seed("weights"))
+        self.replay = Replay(config.buffer, model.observer.features, choice_dim)
+        self.modules, self.optimisers, self._owed = {}, {}, 0.0
+
+    @abstractmethod
+    def update(self) -> Metrics:
+        """One gradient step on a batch of the replay."""
+
+    @torch.no_grad()
+    def store(self, obs: Float[Tensor, "B O"], choice: Float[Tensor, "B C"], step: Transition) -> None:
+        """Keep the transitions."""
+        batch = to_batch(obs, choice, step, self.config.discount, self.cost)
+        seen, following = self.model.observer(batch.obs), self.model.observer(batch.following)
+        self.replay.add(replace(batch, obs=seen, following=following))
+
+    def learn(self, chunks: int) -> Metrics | None:
+        """The gradient steps that are due; metrics of the last."""
+        self._owed += self.config.updates_per_chunk * chunks
+        metrics = None
+        while self._owed >= 1:
+            self._owed -= 1
+            metrics = self.update()
+        return metrics
+
+    def state(self) -> Nested:
+        """Everything needed to go on exactly from here, the replay with it."""
+        return {**super().state(), "replay": self.replay.state(), "owed": self._owed}
+
+    def restore(self, state: Nested) -> None:
+        """Put back what :meth:`state` returned."""
+        super().restore(state)
+        self.replay.restore(state["replay"])
+        self._owed = float(state["owed"])
+
+
+@torch.no_grad()
+def follow(target: nn.Module, leader: nn.Module, tau: float) -> None:
+    """Move ``target``'s parameters a share ``tau`` of the way to ``leader``'s (Polyak averaging)."""
+    torch._foreach_lerp_(list(target.parameters()), list(leader.parameters()), tau)
