@@ -56,7 +56,8 @@ def arena(config: Config, method: str, recorder: Recorder) -> Arena:
     folder = paths.FINETUNED_SIM / method
     parts = (asdict(task), asdict(config.finetune_robot), config.seed, method, fingerprint(folder / POLICY))
     checkpoints = Checkpoints(paths.checkpoint("finetune_robot", method), identity(*parts))
-    return Arena(envs.vector(1, settings.discount), seeds(ROBOT, config.seed, settings.env_steps + 2), checkpoints)
+    starts = seeds(ROBOT, config.seed, settings.env_steps + 2)
+    return Arena(envs.vector(1, settings.discount), starts, checkpoints, restorable=False)
 
 
 def main(config: Config, options: argparse.Namespace) -> None:

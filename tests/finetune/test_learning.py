@@ -9,6 +9,7 @@ import torch
 from toy_task import BASE, CHUNK, CONFIGS, LIMIT, Dial, Identity, Line, run, success
 
 from postbc.errors import ConfigError, TrainingDivergedError
+from postbc.evaluation.rollouts import evaluate, summary
 from postbc.finetune.algorithms import ALGORITHMS, build_learner
 from postbc.finetune.artifact import continue_from, save_finetuned
 from postbc.finetune.driver import Arena, crossed, finetune
@@ -17,7 +18,7 @@ from postbc.finetune.replay import to_batch
 from postbc.policies.folder import load_policy
 from postbc.policies.policy import Latent, Policy
 from postbc.sims.vector import ChunkVector, Transition
-from postbc.storage.checkpoint import Checkpoints
+from postbc.storage.checkpoint import Checkpoints, flatten
 
 SHORT = {name: replace(config, env_steps=600, initial_steps=200) for name, config in CONFIGS.items()}
 
@@ -72,27 +73,34 @@ def test_the_same_seed_gives_the_same_run(tmp_path, name):
         assert all(torch.equal(ours[key], theirs[key]) for key in ours)
 
 
+def same(first, second) -> bool:
+    """Whether two learners hold the same, to the last bit."""
+    ours, theirs = (flatten(learner.state()) for learner in (first, second))
+    tensors = ours[0].keys() == theirs[0].keys() and all(torch.equal(ours[0][k], theirs[0][k]) for k in ours[0])
+    return tensors and ours[1] == theirs[1]
+
+
+@pytest.mark.parametrize("kill_at", [31, 60, 97])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_killed_run_goes_on_from_its_checkpoint(tmp_path, monkeypatch, name):
+def test_a_killed_run_ends_exactly_as_one_left_alone(tmp_path, monkeypatch, name, kill_at):
+    """Weights, optimisers, replay, random states and curve; the environments go on in the middle of their episodes."""
+    config = replace(CONFIGS[name], env_steps=1100, initial_steps=150, checkpoint_every=90, evaluate_every=400)
+    whole, curve = run(tmp_path / "a", config, evaluate=look_at_success)
     learn, calls = OffPolicy.learn, []
 
     def killed(self, chunks):
         calls.append(1)
-        if len(calls) == 60:
+        if len(calls) == kill_at:
             raise KeyboardInterrupt
         return learn(self, chunks)
 
     monkeypatch.setattr(OffPolicy, "learn", killed)
-    config = replace(CONFIGS[name], env_steps=1500)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path, config)
-    state = Checkpoints(tmp_path / "c", "test").load()
-    assert state["progress"]["env_steps"] >= 500
-    stored = state["learner"]["replay"]["size"]
-    learner, rows = run(tmp_path, config)
-    assert learner.replay.size > stored
-    assert rows[0]["env_steps"] == 0  # the curve is the whole run's
-    assert rows[-1]["env_steps"] >= config.env_steps
+        run(tmp_path / "b", config, evaluate=look_at_success)
+    resumed, rows = run(tmp_path / "b", config, evaluate=look_at_success)
+    assert len(calls) > kill_at
+    assert rows == curve
+    assert same(whole, resumed)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -110,6 +118,11 @@ def test_a_finetuned_folder_is_evaluated_and_continued_from(tmp_path, name):
     other = build_learner(Identity(), SHORT["dsrl" if name == "best_of_n" else "best_of_n"], 5)
     with pytest.raises(ConfigError, match=name):
         continue_from(other, tmp_path / "f")
+
+
+def look_at_success(policy, vector):
+    """Held-out episodes, as finetune_sim plays them."""
+    return summary(evaluate(policy, vector, [5000, 5001, 5002], "look"))
 
 
 def looks(successes):

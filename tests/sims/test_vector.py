@@ -69,3 +69,39 @@ def test_a_vector_is_its_environments_one_by_one(
     vector.close()
     for i in range(n):
         assert played[i] == list(plainly(TASK.make(), seeds[i::n], chunk, limit, history))
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    n=st.integers(1, 3),
+    starts=st.integers(1, 9),
+    before=st.integers(0, 25),
+    stepping=st.sampled_from([Stepping.SERIAL, Stepping.THREADS]),
+    history=st.integers(1, 2),
+)
+def test_a_saved_vector_goes_on_as_if_nothing_had_happened(n, starts, before, stepping, history):
+    check_that_it_goes_on(n, list(range(starts)), before, stepping, history)
+
+
+def test_so_does_one_of_processes():
+    check_that_it_goes_on(2, list(range(5)), 9, Stepping.PROCESSES, 2)
+
+
+def check_that_it_goes_on(n, seeds, before, stepping, history):
+    envs = ChunkEnvs(TASK.make, 2, 30, stepping, history)
+    one, other = envs.vector(n, DISCOUNT), envs.vector(n, DISCOUNT)
+    obs = one.reset(seeds)
+    for _ in range(before):
+        obs = one.step(np.stack([command(row, 2) for row in obs])).obs
+    saved = one.save()
+    again = other.restore(seeds, saved)
+    assert np.array_equal(again, obs)
+    for _ in range(12):
+        assert np.array_equal(one.playing, other.playing)
+        assert one.used == other.used
+        first, second = (v.step(np.stack([command(row, 2) for row in obs])) for v in (one, other))
+        for name in vars(first):
+            assert np.array_equal(getattr(first, name), getattr(second, name)), name
+        obs = first.obs
+    one.close()
+    other.close()

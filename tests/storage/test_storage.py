@@ -1,4 +1,5 @@
 import os
+import shutil
 
 import pytest
 import torch
@@ -70,6 +71,23 @@ def test_a_checkpoint_comes_back_exactly_and_only_to_its_own_run(tmp_path):
     weights.write_bytes(data)
     with pytest.raises(IntegrityError):
         Checkpoints(tmp_path / "c", "me").load()
+
+
+def test_a_damaged_checkpoint_leaves_the_one_before(tmp_path):
+    checkpoints = Checkpoints(tmp_path / "c", "me")
+    for step in range(3):
+        checkpoints.save({"weights": torch.full((3,), float(step)), "step": step})
+    assert checkpoints.load()["step"] == 2
+    (tmp_path / "c" / "state.json").write_text("{")
+    assert checkpoints.load()["step"] == 1
+    shutil.rmtree(tmp_path / "c")  # killed between putting the old one aside and writing the new one
+    assert checkpoints.load()["step"] == 1
+    (tmp_path / "c.previous" / "state.safetensors").write_bytes(b"")
+    with pytest.raises(IntegrityError):
+        checkpoints.load()
+    checkpoints.clear()
+    assert list(tmp_path.iterdir()) == []
+    assert checkpoints.load() is None
 
 
 keys = st.text("abc", min_size=1, max_size=3) | st.integers(0, 9)

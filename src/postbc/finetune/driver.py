@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import numpy as np
 import torch
 
 from postbc.config import FinetuneConfig
@@ -29,14 +30,16 @@ HOTTEST = 1e3  # temperature
 class Arena:
     """Where a finetuner plays and how it is watched.
 
-    ``starts`` are the initial states to train from, in order; one that was interrupted is not played again.
-    ``evaluate`` scores a policy on held-out starts in the same environments, or is None where that costs too much.
+    ``starts`` are the initial states to train from, in order. ``evaluate`` scores a policy on held-out starts in the same
+    environments, or is None where that costs too much. Where episodes are ``restorable`` a run that was killed goes on in the
+    middle of them; otherwise, on a robot, with the next starts.
     """
 
     vector: ChunkVector
     starts: list[int]
     checkpoints: Checkpoints
     evaluate: Evaluate | None = None
+    restorable: bool = True
 
 
 @dataclass
@@ -45,7 +48,9 @@ class Progress:
 
     env_steps: int = 0
     episodes: int = 0
+    base: int = 0  # how many starts had been used when the environments were last reset
     starts_used: int = 0
+    metrics: Metrics = field(default_factory=dict)  # of the last gradient step
     rows: list[Row] = field(default_factory=list)
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
     best: float = -1.0  # success of the best policy looked at, and after how many steps it was
@@ -68,55 +73,93 @@ def finetune(learner: Learner, arena: Arena) -> list[Row]:
     policies were looked at, ``learner`` ends as the best of them (the later of equals), else as the last. Raises
     TrainingDivergedError when a loss is no longer finite or values explode; the last checkpoint is kept.
     """
-    config, progress, best = learner.config, Progress(), Nested()
-    saved = arena.checkpoints.load()
-    if saved is not None:
+    run = _Run(learner, arena)
+    with Track("finetune", learner.config.env_steps) as bar:
+        run.play(bar)
+    log.info("finetune: %s", run.watch)
+    if run.best:
+        learner.load(run.best)
+        log.info("kept: the policy after %d steps, success %.2f", run.progress.best_at, run.progress.best)
+    return run.progress.rows
+
+
+class _Run:
+    """One run, from its start or from its checkpoint; ``best`` are the weights of the best policy looked at."""
+
+    def __init__(self, learner: Learner, arena: Arena) -> None:
+        self.learner, self.arena, self.config = learner, arena, learner.config
+        self.progress, self.best, self.watch = Progress(), Nested(), Stopwatch()
+        saved = arena.checkpoints.load()
+        if saved is None:
+            self._look()
+            self.obs = self._reset()
+            return
         learner.restore(saved["learner"])
-        progress, best = Progress.of(saved["progress"]), saved.get("best", {})
-    with Track("finetune", config.env_steps) as bar:
-        bar.advance(progress.env_steps)
-        watch = Stopwatch()
-        best = _play(learner, arena, progress, best, (bar, watch))
-    log.info("finetune: %s", watch)
-    if best:
-        learner.load(best)
-        log.info("kept: the policy after %d steps, success %.2f", progress.best_at, progress.best)
-    return progress.rows
+        self.progress, self.best = Progress.of(saved["progress"]), saved.get("best", {})
+        starts = arena.starts[self.progress.base :]
+        self.obs = arena.vector.restore(starts, saved["episodes"]) if arena.restorable else self._reset()
 
+    def _reset(self) -> np.ndarray:
+        self.progress.base = self.progress.starts_used
+        return self.arena.vector.reset(self.arena.starts[self.progress.base :])
 
-def _play(learner: Learner, arena: Arena, progress: Progress, best: Nested, shown: tuple[Track, Stopwatch]) -> Nested:
-    """Spend the budget; returns the weights of the best policy looked at."""
-    bar, watch = shown
-    config, vector, started = learner.config, arena.vector, time.monotonic()
-    metrics: Metrics = {}
-    if progress.env_steps == 0:
-        best = _look(learner, arena, progress, metrics, best)
-    obs, base = vector.reset(arena.starts[progress.starts_used :]), progress.starts_used
-    while progress.env_steps < config.env_steps and not _reached(config, progress):
-        before = progress.env_steps
-        tensor = torch.from_numpy(obs)
-        with watch("sampling"):
-            choice, chunk = learner.act(tensor, before < config.initial_steps)
-        with watch("stepping"):
+    def _ended(self) -> bool:
+        """Whether the budget is spent, or the success that was asked for has been seen."""
+        enough = self.config.stop_at is not None and self.progress.best >= self.config.stop_at
+        return enough or self.progress.env_steps >= self.config.env_steps
+
+    def play(self, bar: Track) -> None:
+        """Spend the budget."""
+        progress, config, started = self.progress, self.config, time.monotonic()
+        first = progress.env_steps
+        bar.advance(first)
+        while not self._ended():
+            before = progress.env_steps
+            self._step()
+            if crossed(before, progress.env_steps, config.evaluate_every) or progress.env_steps >= config.env_steps:
+                self._look()
+                if self.arena.evaluate is not None and not self._ended():
+                    self.obs = self._reset()  # looking used the environments: the episodes in them are over
+            if crossed(before, progress.env_steps, config.checkpoint_every):
+                self._save()
+            rate = (progress.env_steps - first) / max(time.monotonic() - started, 1e-9)
+            bar.advance(progress.env_steps - before, f"success {_mean(progress.recent):.2f} {rate:.0f} steps/s")
+
+    def _step(self) -> None:
+        """A chunk in every environment, and what there is to learn from it."""
+        progress, vector, learner = self.progress, self.arena.vector, self.learner
+        obs = torch.from_numpy(self.obs)
+        with self.watch("sampling"):
+            choice, chunk = learner.act(obs, progress.env_steps < self.config.initial_steps)
+        with self.watch("stepping"):
             step = vector.step(chunk.numpy())
-        learner.store(tensor, choice, step)
+        learner.store(obs, choice, step)
         _count(progress, step)
-        if progress.env_steps > config.initial_steps:
-            with watch("learning"):
-                metrics = learner.learn(vector.n) or metrics
-            _check(metrics, config, progress)
-        obs, progress.starts_used = step.obs, base + vector.used
-        if crossed(before, progress.env_steps, config.evaluate_every) or progress.env_steps >= config.env_steps:
-            with watch("looking"):
-                best = _look(learner, arena, progress, metrics, best)
-            if arena.evaluate is not None and progress.env_steps < config.env_steps:
-                # Looking used the environments: the episodes in them are over.
-                obs, base = vector.reset(arena.starts[progress.starts_used :]), progress.starts_used
-        if crossed(before, progress.env_steps, config.checkpoint_every):
-            arena.checkpoints.save({"learner": learner.state(), "progress": progress.state(), "best": best})
-        rate = progress.env_steps / max(time.monotonic() - started, 1e-9)
-        bar.advance(progress.env_steps - before, f"success {_mean(progress.recent):.2f} {rate:.0f} steps/s")
-    return best
+        if progress.env_steps > self.config.initial_steps:
+            with self.watch("learning"):
+                progress.metrics = learner.learn(vector.n) or progress.metrics
+            _check(progress.metrics, self.config, progress)
+        self.obs, progress.starts_used = step.obs, progress.base + vector.used
+
+    def _look(self) -> None:
+        """Add a row to the learning curve; remember the policy if it is the best so far."""
+        progress = self.progress
+        row: Row = {
+            "env_steps": progress.env_steps,
+            "training_episodes": progress.episodes,
+            "training_success": _mean(progress.recent),
+        }
+        if self.arena.evaluate is not None:
+            with self.watch("looking"):
+                row |= self.arena.evaluate(self.learner.policy(), self.arena.vector)
+            if row["success"] >= progress.best:
+                progress.best, progress.best_at = row["success"], progress.env_steps
+                self.best = {n: {k: v.clone() for k, v in own.items()} for n, own in self.learner.weights().items()}
+        progress.rows.append(row | progress.metrics)
+
+    def _save(self) -> None:
+        state = {"learner": self.learner.state(), "progress": self.progress.state(), "best": self.best}
+        self.arena.checkpoints.save({**state, "episodes": self.arena.vector.save()})
 
 
 def crossed(before: int, after: int, every: int) -> bool:
@@ -149,26 +192,5 @@ def _check(metrics: Metrics, config: FinetuneConfig, progress: Progress) -> None
         )
 
 
-def _reached(config: FinetuneConfig, progress: Progress) -> bool:
-    """Whether the success that was asked for has been seen."""
-    return config.stop_at is not None and progress.best >= config.stop_at
-
-
 def _mean(values: deque[bool]) -> float:
     return sum(values) / len(values) if values else 0.0
-
-
-def _look(learner: Learner, arena: Arena, progress: Progress, metrics: Metrics, best: Nested) -> Nested:
-    """Add a row to the learning curve; returns the weights of the best policy so far."""
-    row: Row = {
-        "env_steps": progress.env_steps,
-        "training_episodes": progress.episodes,
-        "training_success": _mean(progress.recent),
-    }
-    if arena.evaluate is not None:
-        row |= arena.evaluate(learner.policy(), arena.vector)
-        if row["success"] >= progress.best:
-            progress.best, progress.best_at = row["success"], progress.env_steps
-            best = {name: {k: v.clone() for k, v in own.items()} for name, own in learner.weights().items()}
-    progress.rows.append(row | metrics)
-    return best

@@ -12,6 +12,7 @@ from typing import Any
 
 import gymnasium as gym
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from postbc.config import TaskConfig
@@ -45,11 +46,26 @@ class ChunkEnv(gym.Env):
         if options is not None:
             number, count = self.place
             self._starts = iter(options["starts"][number::count])
-        self._seed, self._steps, self._best = next(self._starts, NO_SEED), 0, 0.0
-        if self._seed == NO_SEED:
-            return np.zeros(self.observation_space.shape, np.float32), self._info(0, False)
-        observation, _ = self.env.reset(seed=self._seed)
-        return self._history.begin(observation), self._info(0, False)
+        return self._begin(next(self._starts, NO_SEED)), self._info(0, False)
+
+    def _begin(self, seed: int) -> Array:
+        """The first observation of the episode of ``seed``."""
+        self._seed, self._steps, self._best = seed, 0, 0.0
+        if seed == NO_SEED:
+            return np.zeros(self.observation_space.shape, np.float32)
+        return self._history.begin(self.env.reset(seed=seed)[0])
+
+    def resume(self, begun: Sequence[int], played: Sequence[Sequence[Array]]) -> Array:
+        """Go on after a reset: to this environment's ``begun``-th start, and through the chunks ``played`` from it."""
+        number = self.place[0]
+        if begun[number] > 1:
+            later = [next(self._starts, NO_SEED) for _ in range(begun[number] - 1)]
+            row = self._begin(later[-1])
+        else:
+            row = self._begin(self._seed)
+        for chunk in played[number]:
+            row = self.step(chunk)[0]
+        return row
 
     def step(self, action: Array) -> tuple[Array, float, bool, bool, dict[str, Any]]:
         """Execute a chunk."""
@@ -109,8 +125,27 @@ class ChunkVector:
     def reset(self, starts: Sequence[int]) -> Array:
         """Begin episodes from ``starts``, dealt to the environments in turn; observations (n, O) of the first ones."""
         obs, info = self._vector.reset(options={"starts": list(starts)})
-        self.playing, self._begun = np.asarray(info["seed"]), np.ones(self.n, int)
+        self.playing: Array = np.asarray(info["seed"])
+        self._begun: Array = np.ones(self.n, int)
+        self._played: list[list[Array]] = [[] for _ in range(self.n)]
         return np.asarray(obs)
+
+    def save(self) -> dict[str, Any]:
+        """Where every environment stands: which of its starts it plays, and the chunks played from it (k, H, A)."""
+        empty = np.zeros((0, *self.chunk_shape), np.float32)
+        played = {i: torch.from_numpy(np.stack(own) if own else empty) for i, own in enumerate(self._played)}
+        return {"begun": self._begun.tolist(), "played": played}
+
+    def restore(self, starts: Sequence[int], saved: dict[str, Any]) -> Array:
+        """Begin ``starts`` anew and go on to where :meth:`save` was called, exactly, by playing it again."""
+        self.reset(starts)
+        self._begun = np.array(saved["begun"])
+        self._played = [list(saved["played"][i].numpy()) for i in range(self.n)]
+        rows = self._vector.call("resume", saved["begun"], self._played)
+        dealt = [list(starts)[i :: self.n] for i in range(self.n)]
+        now = [own[k - 1] if k <= len(own) else NO_SEED for own, k in zip(dealt, saved["begun"], strict=True)]
+        self.playing = np.array(now)
+        return np.stack(rows)
 
     @property
     def used(self) -> int:
@@ -122,6 +157,8 @@ class ChunkVector:
         obs, reward, terminated, truncated, info = self._vector.step(chunks)
         over, final = terminated | truncated, obs.copy()
         played = self.playing
+        for i, own in enumerate(self._played):
+            own.clear() if over[i] else own.append(np.array(chunks[i]))
         for i in np.flatnonzero(over):
             final[i] = info["final_obs"][i]
         steps, success, best = (self._merge(info, key, over) for key in ("steps", "success", "best"))

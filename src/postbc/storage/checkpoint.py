@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from postbc.storage.atomic import atomic_folder, read_json, write_json
 from postbc.storage.manifest import check_manifest, write_manifest
 
 Nested = dict[str, Any]
+log = logging.getLogger("postbc")
 
 
 def identity(*parts: Any) -> str:
@@ -51,17 +53,22 @@ def unflatten(flat: dict[str, Any]) -> Nested:
 
 
 class Checkpoints:
-    """The last checkpoint of one run, in a folder of its own; ignored when the run's identity changed.
+    """The last two checkpoints of one run, each in a folder of its own; ignored when the run's identity changed.
 
-    ``identity`` covers everything the run depends on, so a checkpoint is never continued with other settings.
+    ``identity`` covers everything the run depends on, so a checkpoint is never continued with other settings. The older one is
+    gone on from where the newer one is damaged.
     """
 
     def __init__(self, folder: Path, run_identity: str) -> None:
         self.folder, self.identity = folder, run_identity
+        self.previous = folder.with_name(f"{folder.name}.previous")
 
     def save(self, state: Nested) -> None:
-        """Replace the checkpoint by ``state`` (nested dictionaries of tensors and JSON values)."""
+        """Make ``state`` (nested dictionaries of tensors and JSON values) the last checkpoint, and keep the one before."""
         tensors, values = flatten(state)
+        if self.folder.exists():
+            shutil.rmtree(self.previous, ignore_errors=True)
+            self.folder.rename(self.previous)
         with atomic_folder(self.folder) as building:
             save_file(tensors, building / "state.safetensors")
             write_json(building / "state.json", {"identity": self.identity, "values": values})
@@ -70,19 +77,29 @@ class Checkpoints:
     def load(self) -> Nested | None:
         """The state to go on from, or None when there is none that fits.
 
-        Raises IntegrityError for a checkpoint of this very run whose bytes changed.
+        Raises IntegrityError when the bytes of this very run's checkpoints changed.
         """
-        if not self.folder.exists():
-            return None
+        there = [folder for folder in (self.folder, self.previous) if folder.exists()]
+        for folder in there:
+            try:
+                return self._read(folder)
+            except IntegrityError as error:
+                if folder == there[-1]:
+                    raise
+                log.warning("%s Going on from the checkpoint before.", error)
+        return None
+
+    def _read(self, folder: Path) -> Nested | None:
         try:
-            recorded = read_json(self.folder / "state.json")
+            recorded = read_json(folder / "state.json")
         except (OSError, ValueError) as error:
-            raise IntegrityError(f"{self.folder}/state.json cannot be read ({error}); delete {self.folder}.") from error
+            raise IntegrityError(f"{folder}/state.json cannot be read ({error}); delete {folder}.") from error
         if recorded["identity"] != self.identity:
             return None
-        check_manifest(self.folder)
-        return unflatten({**load_file(self.folder / "state.safetensors"), **recorded["values"]})
+        check_manifest(folder)
+        return unflatten({**load_file(folder / "state.safetensors"), **recorded["values"]})
 
     def clear(self) -> None:
         """Forget the checkpoint once the finished artifact is in place."""
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in (self.folder, self.previous):
+            shutil.rmtree(folder, ignore_errors=True)
