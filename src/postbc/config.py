@@ -163,10 +163,47 @@ class PretrainConfig:
 
 
 @dataclass(frozen=True)
+class DppoConfig:
+    """What DPPO learns with beside the finetuner's own settings; its minibatches are `batch` chunks."""
+
+    steps: int = 8  # K', the last denoising steps that are finetuned
+    rollout: int = 50  # chunks played in every environment between improvements
+    epochs: int = 10  # passes over a rollout
+    critic_warmup: int = 2  # improvements that leave the policy as it is
+    critic_learning_rate: float = 1e-3
+    gae: float = 0.95  # λ
+    denoising_discount: float = 0.99  # γ_d
+    clip: float = 0.01  # ε, of the last step
+    clip_base: float = 0.001  # ε_0, of the first
+    clip_rate: float = 3.0  # c
+    min_std: float = 0.1  # of a step's noise when a chunk is played
+    min_log_std: float = 0.1  # likewise in its log-probability
+    target_kl: float = 1.0  # above which a rollout is not gone on with
+
+    def __post_init__(self) -> None:
+        _require(
+            self,
+            steps=self.steps > 0,
+            rollout=self.rollout > 0,
+            epochs=self.epochs > 0,
+            critic_warmup=self.critic_warmup >= 0,
+            critic_learning_rate=self.critic_learning_rate > 0,
+            gae=0 <= self.gae <= 1,
+            denoising_discount=0 < self.denoising_discount <= 1,
+            clip=self.clip >= self.clip_base,
+            clip_base=self.clip_base > 0,
+            clip_rate=self.clip_rate > 0,
+            min_std=self.min_std > 0,
+            min_log_std=self.min_log_std > 0,
+            target_kl=self.target_kl > 0,
+        )
+
+
+@dataclass(frozen=True)
 class FinetuneConfig:
     """The finetuner, its budget and what it learns with."""
 
-    algorithm: str = "dsrl"  # dsrl | dsrl_na (noise-aliased) | best_of_n
+    algorithm: str = "dsrl"  # dsrl | dsrl_na (noise-aliased) | best_of_n | dppo
     env_steps: int = 8000  # budget, in control steps over all environments
     initial_steps: int = 1500  # of those, played with w ~ N(0, I) before learning
     envs: int = 2
@@ -186,11 +223,12 @@ class FinetuneConfig:
     evaluate_every: int = 2000  # control steps; 0 never
     evaluate_episodes: int = 20
     stop_at: float | None = None  # success of held-out episodes at which the budget need not be spent
+    dppo: DppoConfig = field(default_factory=DppoConfig)
 
     def __post_init__(self) -> None:
         _require(
             self,
-            algorithm=self.algorithm in ("dsrl", "dsrl_na", "best_of_n"),
+            algorithm=self.algorithm in ("dsrl", "dsrl_na", "best_of_n", "dppo"),
             env_steps=self.env_steps > 0,
             initial_steps=0 <= self.initial_steps <= self.env_steps,
             envs=self.envs > 0,

@@ -1,12 +1,13 @@
 """Every finetuner on a task in which what it has to learn is known."""
 
+import copy
 from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from toy_task import BASE, CHUNK, CONFIGS, LIMIT, Dial, Identity, Line, run, success
+from toy_task import BASE, CHUNK, CONFIGS, LIMIT, Dial, Identity, Line, run, success, wanderer
 
 from postbc.errors import ConfigError, TrainingDivergedError
 from postbc.evaluation.rollouts import evaluate, summary
@@ -20,7 +21,18 @@ from postbc.policies.policy import Latent, Policy
 from postbc.sims.vector import ChunkVector, Transition
 from postbc.storage.checkpoint import Checkpoints, flatten
 
-SHORT = {name: replace(config, env_steps=600, initial_steps=200) for name, config in CONFIGS.items()}
+SHORT = {name: replace(config, env_steps=600, initial_steps=0) for name, config in CONFIGS.items()}
+
+
+@pytest.fixture(scope="module")
+def wanderers(tmp_path_factory):
+    return {kind: wanderer(kind, tmp_path_factory.mktemp("base")) for kind in ("diffusion", "flow")}
+
+
+@pytest.fixture
+def base(wanderers):
+    """The policy that an algorithm begins with: DPPO needs a chain of steps, the others take one without."""
+    return lambda name: copy.deepcopy(wanderers["diffusion"]) if name == "dppo" else Identity()
 
 
 def test_every_algorithm_is_tried_here():
@@ -29,7 +41,7 @@ def test_every_algorithm_is_tried_here():
 
 @pytest.mark.parametrize("name", ["dsrl", "dsrl_na"])
 def test_steering_learns_to_reach_both_goals_quickly(tmp_path, name):
-    learner, rows = run(tmp_path, CONFIGS[name])
+    learner, rows = run(tmp_path, CONFIGS[name], Identity())
     assert success(build_learner(Identity(), CONFIGS[name], 0).policy()) == 0  # before: near w = 0, which does not move
     assert success(learner.policy()) == 1
     assert rows[-1]["training_success"] > 0.9
@@ -43,7 +55,7 @@ def test_steering_learns_to_reach_both_goals_quickly(tmp_path, name):
 
 
 def test_the_best_of_n_samples_reaches_what_one_sample_does_not(tmp_path):
-    learner, _ = run(tmp_path, CONFIGS["best_of_n"])
+    learner, _ = run(tmp_path, CONFIGS["best_of_n"], Identity())
     before, after = success(Policy(Identity(), Latent.SAMPLE), 50), success(learner.policy(), 50)
     assert before < 0.35
     assert after > before + 0.4
@@ -57,7 +69,7 @@ def test_the_best_of_n_samples_reaches_what_one_sample_does_not(tmp_path):
 
 
 def test_a_conditional_policys_scale_is_learned(tmp_path):
-    learner, _ = run(tmp_path, CONFIGS["dsrl"], Dial)
+    learner, _ = run(tmp_path, CONFIGS["dsrl"], Dial())
     assert success(learner.policy()) == 1
     noise = learner.policy().noise(torch.tensor([[0.0, 0.8], [0.0, -0.8]]))
     assert noise.shape == (2, CHUNK + 1)
@@ -65,8 +77,8 @@ def test_a_conditional_policys_scale_is_learned(tmp_path):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_the_same_seed_gives_the_same_run(tmp_path, name):
-    (first, rows), (second, again) = run(tmp_path / "a", SHORT[name]), run(tmp_path / "b", SHORT[name])
+def test_the_same_seed_gives_the_same_run(tmp_path, name, base):
+    (first, rows), (second, again) = (run(tmp_path / folder, SHORT[name], base(name)) for folder in "ab")
     assert rows == again
     for module in first.modules:
         ours, theirs = (learner.modules[module].state_dict() for learner in (first, second))
@@ -82,11 +94,12 @@ def same(first, second) -> bool:
 
 @pytest.mark.parametrize("kill_at", [31, 60, 97])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_killed_run_ends_exactly_as_one_left_alone(tmp_path, monkeypatch, name, kill_at):
+def test_a_killed_run_ends_exactly_as_one_left_alone(tmp_path, monkeypatch, name, kill_at, base):
     """Weights, optimisers, replay, random states and curve; the environments go on in the middle of their episodes."""
-    config = replace(CONFIGS[name], env_steps=1100, initial_steps=150, checkpoint_every=90, evaluate_every=400)
-    whole, curve = run(tmp_path / "a", config, evaluate=look_at_success)
-    learn, calls = OffPolicy.learn, []
+    budget = {"envs": 4, "env_steps": 1100, "checkpoint_every": 90, "evaluate_every": 400}
+    config = replace(CONFIGS[name], **budget, initial_steps=0 if name == "dppo" else 150)
+    whole, curve = run(tmp_path / "a", config, base(name), evaluate=look_at_success)
+    learn, calls = ALGORITHMS[name].learn, []
 
     def killed(self, chunks):
         calls.append(1)
@@ -94,30 +107,57 @@ def test_a_killed_run_ends_exactly_as_one_left_alone(tmp_path, monkeypatch, name
             raise KeyboardInterrupt
         return learn(self, chunks)
 
-    monkeypatch.setattr(OffPolicy, "learn", killed)
+    monkeypatch.setattr(ALGORITHMS[name], "learn", killed)
     with pytest.raises(KeyboardInterrupt):
-        run(tmp_path / "b", config, evaluate=look_at_success)
-    resumed, rows = run(tmp_path / "b", config, evaluate=look_at_success)
+        run(tmp_path / "b", config, base(name), evaluate=look_at_success)
+    resumed, rows = run(tmp_path / "b", config, base(name), evaluate=look_at_success)
     assert len(calls) > kill_at
     assert rows == curve
     assert same(whole, resumed)
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_finetuned_folder_is_evaluated_and_continued_from(tmp_path, name):
-    learner, _ = run(tmp_path, SHORT[name])
+def test_a_finetuned_folder_is_evaluated_and_continued_from(tmp_path, name, base):
+    learner, _ = run(tmp_path, SHORT[name], base(name))
     save_finetuned(learner, 600, tmp_path / "f")
-    fresh = build_learner(Identity(), SHORT[name], 5)
+    fresh = build_learner(base(name), SHORT[name], 5)
     continue_from(fresh, tmp_path / "f")
     obs, normal = torch.randn(5, 2), torch.randn(5, learner.policy().normal_dim)
     assert torch.equal(fresh.policy().act(obs, normal), learner.policy().act(obs, normal))
-    choice = torch.randn(5, learner.critics.choice_dim)
-    assert torch.equal(fresh.critics.value_of(obs, choice), learner.critics.value_of(obs, choice))
     opened = load_policy(tmp_path / "f" / "policy")
     assert opened.latent is learner.policy().latent
+    if name == "dppo":
+        assert torch.equal(opened.act(obs, normal), learner.policy().act(obs, normal))
+        assert learner.critics is None and not (tmp_path / "f" / "critics").exists()
+    else:
+        choice = torch.randn(5, learner.critics.choice_dim)
+        assert torch.equal(fresh.critics.value_of(obs, choice), learner.critics.value_of(obs, choice))
     other = build_learner(Identity(), SHORT["dsrl" if name == "best_of_n" else "best_of_n"], 5)
     with pytest.raises(ConfigError, match=name):
         continue_from(other, tmp_path / "f")
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "flow"])
+def test_ppo_through_the_chain_turns_wandering_into_reaching(tmp_path, wanderers, kind):
+    before = success(Policy(wanderers[kind], Latent.SAMPLE), 50)
+    learner, rows = run(tmp_path, CONFIGS["dppo"], copy.deepcopy(wanderers[kind]))
+    assert before < 0.2
+    assert success(learner.policy(), 50) > 0.95
+    assert rows[-1]["training_success"] > 0.95
+    frozen = wanderers[kind].network.state_dict()
+    assert all(torch.equal(value, frozen[key]) for key, value in learner.tunable.network.state_dict().items())
+
+
+def test_only_the_last_steps_are_tuned(tmp_path, wanderers):
+    config = replace(SHORT["dppo"], dppo=replace(CONFIGS["dppo"].dppo, steps=1, rollout=5))
+    learner, _ = run(tmp_path, config, copy.deepcopy(wanderers["diffusion"]))
+    obs, x = torch.randn(5, 2), torch.randn(5, CHUNK)
+    tuned, plain = learner.tunable, wanderers["diffusion"]
+    for number in range(4):
+        steps = [model.step(x, number, model.condition(model.observer(obs), None)) for model in (tuned, plain)]
+        assert torch.equal(*steps) == (number < 3)
+    with pytest.raises(ConfigError, match="last 9"):
+        build_learner(plain, replace(SHORT["dppo"], dppo=replace(config.dppo, steps=9)), 0)
 
 
 def look_at_success(policy, vector):
@@ -145,7 +185,7 @@ def test_the_best_policy_that_was_looked_at_is_kept(tmp_path):
         seen.append({k: v.clone() for k, v in policy.actor.state_dict().items()})
         return {"success": [0.1, 0.6, 0.9, 0.9, 0.2][len(seen) - 1]}
 
-    learner, rows = run(tmp_path, config, evaluate=look)
+    learner, rows = run(tmp_path, config, Identity(), evaluate=look)
     assert [row["success"] for row in rows] == [0.1, 0.6, 0.9, 0.9, 0.2]
     kept = learner.policy().actor.state_dict()
     same = [all(torch.equal(kept[k], one[k]) for k in kept) for one in seen]
@@ -155,16 +195,16 @@ def test_the_best_policy_that_was_looked_at_is_kept(tmp_path):
 def test_the_best_is_kept_across_a_kill(tmp_path):
     config = replace(BASE, env_steps=1000, initial_steps=0, evaluate_every=250, checkpoint_every=100)
     with pytest.raises(StopIteration):
-        run(tmp_path, config, evaluate=looks([0.1, 0.9, 0.3]))
+        run(tmp_path, config, Identity(), evaluate=looks([0.1, 0.9, 0.3]))
     saved = Checkpoints(tmp_path / "c", "test").load()
-    learner, _ = run(tmp_path, config, evaluate=looks([0.2, 0.2, 0.2]))
+    learner, _ = run(tmp_path, config, Identity(), evaluate=looks([0.2, 0.2, 0.2]))
     best, kept = saved["best"]["actor"], learner.policy().actor.state_dict()
     assert all(torch.equal(best[key], kept[key]) for key in kept)
 
 
 def test_a_success_that_was_asked_for_ends_the_run(tmp_path):
     config = replace(BASE, env_steps=3000, initial_steps=0, evaluate_every=250, stop_at=0.8, updates_per_chunk=0.1)
-    _, rows = run(tmp_path, config, evaluate=looks([0.1, 0.5, 0.85]))
+    _, rows = run(tmp_path, config, Identity(), evaluate=looks([0.1, 0.5, 0.85]))
     assert len(rows) == 3
     assert rows[-1]["env_steps"] < 600
 
@@ -176,7 +216,7 @@ def test_a_success_that_was_asked_for_ends_the_run(tmp_path):
 def test_what_cannot_come_right_again_stops_the_run(tmp_path, monkeypatch, metrics, said):
     monkeypatch.setattr(OffPolicy, "learn", lambda self, chunks: metrics)
     with pytest.raises(TrainingDivergedError, match=said):
-        run(tmp_path, SHORT["dsrl"])
+        run(tmp_path, SHORT["dsrl"], Identity())
 
 
 def test_a_time_limit_bootstraps_and_an_end_does_not():

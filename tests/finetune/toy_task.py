@@ -6,12 +6,16 @@ from typing import Any
 import numpy as np
 import torch
 
-from postbc.config import FinetuneConfig
+from postbc.config import DppoConfig, FinetuneConfig, Method, PretrainConfig
+from postbc.demos.frames import stack_frames
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.driver import Arena, finetune
 from postbc.observation import ObsShape
+from postbc.policies.chain import ChainPolicy
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.generative import PolicyShape
+from postbc.policies.pretrain import pretrain
+from postbc.posterior.targets import Targets
 from postbc.sims.task import TaskEnv
 from postbc.sims.vector import ChunkEnvs
 from postbc.storage.checkpoint import Checkpoints
@@ -66,13 +70,17 @@ CONFIGS = {
     "dsrl": BASE,
     "dsrl_na": replace(BASE, algorithm="dsrl_na"),
     "best_of_n": replace(BASE, algorithm="best_of_n", env_steps=6000, samples=16),
-}
+    "dppo": replace(
+        BASE, algorithm="dppo", env_steps=24_000, initial_steps=0, envs=8, batch=256,
+        dppo=DppoConfig(steps=4, rollout=25, critic_warmup=1, clip=0.1, clip_base=0.05, min_std=0.2, min_log_std=0.2),
+    ),
+}  # fmt: skip
 ENVS = ChunkEnvs(Line, CHUNK, LIMIT)
 
 
-def run(folder, config, model=Identity, evaluate=None):
+def run(folder, config, model, evaluate=None):
     """A finetuning run; the learner and its curve."""
-    learner = build_learner(model(), config, 0)
+    learner = build_learner(model, config, 0)
     vector = ENVS.vector(config.envs, config.discount)
     try:
         rows = finetune(learner, Arena(vector, list(range(5000)), Checkpoints(folder / "c", "test"), evaluate))
@@ -94,3 +102,19 @@ def success(policy, tries: int = 10) -> float:
                     observation, _, terminated, _, _ = env.step(action)
         done += terminated
     return done / (2 * tries)
+
+
+def wanderer(kind: str, folder) -> ChainPolicy:
+    """A trained policy that moves either way at random, wherever the goal is."""
+    random = np.random.default_rng(0)
+    parts = []
+    for _ in range(40):
+        seen = random.uniform(-1, 1, (12, 2)).astype(np.float32)
+        parts.append((seen[:, :1], seen[:, 1:], random.uniform(-1, 1, (12, 1)).astype(np.float32), None))
+    config = PretrainConfig(
+        policy=kind, hidden=32, layers=2, denoising_steps=20, inference_steps=4, steps=800, batch=64, ema=0.9
+    )
+    targets = Targets(stack_frames(parts, 10), CHUNK, Method.BC)
+    policy, _ = pretrain(targets, config, 0, Checkpoints(folder / kind, "x"))
+    assert isinstance(policy.model, ChainPolicy)
+    return policy.model

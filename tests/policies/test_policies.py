@@ -60,7 +60,7 @@ def test_a_perfect_denoiser_gives_back_the_chunk(monkeypatch):
         alpha = policy.alphas[step.long()][:, None]
         return (x - alpha.sqrt() * target) / (1 - alpha).sqrt()
 
-    monkeypatch.setattr(policy.epsilon, "forward", exact)
+    monkeypatch.setattr(policy.network, "forward", exact)
     sampled = policy.sample(torch.zeros(5, 4), torch.randn(5, 6))
     assert torch.allclose(sampled.flatten(1), target, atol=1e-3)
 

@@ -36,4 +36,5 @@ def continue_from(learner: Learner, folder: Path) -> None:
             f"{folder} was finetuned by {before}; finetune_robot.finetune.algorithm = {learner.config.algorithm!r} "
             "cannot go on from that."
         )
-    learner.continue_from(load_policy(folder / POLICY), load_critics(folder / CRITICS))
+    critics = load_critics(folder / CRITICS) if (folder / CRITICS).is_dir() else None
+    learner.continue_from(load_policy(folder / POLICY), critics)

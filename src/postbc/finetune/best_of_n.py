@@ -51,8 +51,9 @@ class BestOfN(OffPolicy):
         """Of normalised chunks."""
         return self._critics
 
-    def continue_from(self, policy: Policy, critics: Critics) -> None:
+    def continue_from(self, policy: Policy, critics: Critics | None) -> None:
         """Go on with the critics of another run; the value is learned anew from them."""
+        assert critics is not None  # noqa: S101 - by construction of the folder
         self._critics.load_state_dict(critics.state_dict())
         self.target.load_state_dict(critics.state_dict())
 

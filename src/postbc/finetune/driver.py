@@ -100,6 +100,7 @@ class _Run:
         self.obs = arena.vector.restore(starts, saved["episodes"]) if arena.restorable else self._reset()
 
     def _reset(self) -> np.ndarray:
+        self.learner.cut()
         self.progress.base = self.progress.starts_used
         return self.arena.vector.reset(self.arena.starts[self.progress.base :])
 

@@ -80,9 +80,9 @@ class Dsrl(OffPolicy):
         """Of the latent noise."""
         return self._critics
 
-    def continue_from(self, policy: Policy, critics: Critics) -> None:
+    def continue_from(self, policy: Policy, critics: Critics | None) -> None:
         """Start from what another run has learned; there is no need to explore with random noise first."""
-        assert policy.actor is not None, "a finetuned policy is steered"  # noqa: S101 - by construction of the folder
+        assert policy.actor is not None and critics is not None  # noqa: S101 - by construction of the folder
         self.actor.load_state_dict(policy.actor.state_dict())
         self.critics.load_state_dict(critics.state_dict())
         self.target.load_state_dict(critics.state_dict())

@@ -35,6 +35,9 @@ class Learner(ABC):
     def store(self, obs: Float[Tensor, "B O"], choice: Float[Tensor, "B C"], step: Transition) -> None:
         """Take in what came of it."""
 
+    def cut(self) -> None:  # noqa: B027 - what keeps single transitions has nothing to do
+        """The environments begin anew: what was played last is not gone on with."""
+
     @abstractmethod
     def learn(self, chunks: int) -> Metrics | None:
         """Learn as much as ``chunks`` more chunks played are worth; None where nothing was learned yet."""
@@ -44,7 +47,7 @@ class Learner(ABC):
         """The finetuned policy as it stands, as it is evaluated and deployed."""
 
     @abstractmethod
-    def continue_from(self, policy: Policy, critics: Critics) -> None:
+    def continue_from(self, policy: Policy, critics: Critics | None) -> None:
         """Start from what another run of the same algorithm has learned."""
 
     @property

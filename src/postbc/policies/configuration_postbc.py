@@ -19,6 +19,7 @@ class PostbcConfig(PreTrainedConfig):
     inference_steps: int = 8
     kind: str = "diffusion"
     conditional: bool = False
+    tuned_steps: int = 0
     scale: float = 0.0
     latent: str = "sample"
     steering: dict[str, Any] | None = None

@@ -15,8 +15,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from postbc.policies.generative import GenerativePolicy, PolicyShape
-from postbc.policies.networks import TimedMlp
+from postbc.policies.chain import ChainPolicy
+from postbc.policies.generative import PolicyShape
 from postbc.training import Metrics
 
 
@@ -28,15 +28,16 @@ def squared_cosine(steps: int) -> Float[Tensor, "K"]:
     return (1 - betas).cumprod(0).float()
 
 
-class DiffusionPolicy(GenerativePolicy):
-    """ε-prediction; w has the chunk's own D = H·A dimensions."""
+class DiffusionPolicy(ChainPolicy):
+    """ε-prediction."""
 
     alphas: Tensor
 
     def __init__(self, shape: PolicyShape) -> None:
         super().__init__(shape)
-        self.epsilon = TimedMlp(self.latent_dim, self.condition_dim, shape.hidden, shape.layers)
         self.register_buffer("alphas", squared_cosine(shape.denoising_steps), persistent=False)
+        levels = [float(self.alphas[step]) for step in self.timesteps()]
+        self.levels = [*levels, 1.0]  # ᾱ before and after each step
 
     def loss(
         self,
@@ -51,24 +52,26 @@ class DiffusionPolicy(GenerativePolicy):
         noise = torch.randn(x0.shape, generator=generator).to(x0.device)
         alpha = self.alphas[step][:, None]
         noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
-        return F.mse_loss(self.epsilon(noisy, step.float(), self.condition(self.observer(obs), scale)), noise), {}
+        return F.mse_loss(self.network(noisy, step.float(), self.condition(self.observer(obs), scale)), noise), {}
 
     def timesteps(self) -> list[int]:
         """The denoising steps that DDIM visits, from K − 1 down."""
         total, count = self.shape.denoising_steps, self.shape.inference_steps
         return [round(total - i * total / count) - 1 for i in range(count)]
 
-    def generate(
-        self, features: Float[Tensor, "B F"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
-    ) -> Float[Tensor, "B H A"]:
-        """The chunk that DDIM reaches from the latent ``noise``; deterministic and differentiable."""
-        condition, x, steps = self.condition(features, scale), noise, self.timesteps()
-        for current, following in zip(steps, [*steps[1:], None], strict=True):
-            alpha = self.alphas[current]
-            epsilon = self.epsilon(x, x.new_full((len(x),), current), condition)
-            clean = ((x - (1 - alpha).sqrt() * epsilon) / alpha.sqrt()).clamp(-1, 1)
-            if following is None:
-                return self.raw(clean)
-            remaining = (x - alpha.sqrt() * clean) / (1 - alpha).sqrt()
-            x = self.alphas[following].sqrt() * clean + (1 - self.alphas[following]).sqrt() * remaining
-        raise AssertionError("unreachable: there is at least one step")
+    def step(
+        self, x: Float[Tensor, "B D"], number: int, condition: Float[Tensor, "B C"], noisy: bool = False
+    ) -> Float[Tensor, "B D"]:
+        """DDIM's step, or the mean of its noisy form: x_j = √ᾱ_j x̂_0 + √(1−ᾱ_j−σ²) ε̂ with ε̂ from the clipped x̂_0."""
+        alpha, following = self.levels[number], self.levels[number + 1]
+        time = x.new_full((len(x),), self.timesteps()[number])
+        epsilon: Tensor = self.network_of(number)(x, time, condition)
+        clean: Tensor = ((x - math.sqrt(1 - alpha) * epsilon) / math.sqrt(alpha)).clamp(-1, 1)
+        variance = self.std(number) ** 2 if noisy else 0.0
+        remaining = (x - math.sqrt(alpha) * clean) / math.sqrt(1 - alpha)
+        return math.sqrt(following) * clean + math.sqrt(max(1 - following - variance, 0.0)) * remaining
+
+    def std(self, number: int) -> float:
+        """σ of DDIM at η = 1, the variance of the reverse process: √((1−ᾱ_j)/(1−ᾱ_k)) √(1−ᾱ_k/ᾱ_j)."""
+        alpha, following = self.levels[number], self.levels[number + 1]
+        return math.sqrt((1 - following) / (1 - alpha) * (1 - alpha / following))

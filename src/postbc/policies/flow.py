@@ -11,19 +11,14 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from postbc.policies.generative import GenerativePolicy, PolicyShape
-from postbc.policies.networks import TimedMlp
+from postbc.policies.chain import ChainPolicy
 from postbc.training import Metrics
 
 TIME_SCALE = 100.0  # the embedding's frequencies are made for steps 0 … 99
 
 
-class FlowPolicy(GenerativePolicy):
-    """The diffusion policy's network, predicting a velocity; w has the chunk's own D = H·A dimensions."""
-
-    def __init__(self, shape: PolicyShape) -> None:
-        super().__init__(shape)
-        self.velocity = TimedMlp(self.latent_dim, self.condition_dim, shape.hidden, shape.layers)
+class FlowPolicy(ChainPolicy):
+    """The diffusion policy's network, predicting a velocity."""
 
     def loss(
         self,
@@ -38,14 +33,18 @@ class FlowPolicy(GenerativePolicy):
         noise = torch.randn(x1.shape, generator=generator).to(x1.device)
         between = torch.lerp(noise, x1, time[:, None])
         return F.mse_loss(
-            self.velocity(between, TIME_SCALE * time, self.condition(self.observer(obs), scale)), x1 - noise
+            self.network(between, TIME_SCALE * time, self.condition(self.observer(obs), scale)), x1 - noise
         ), {}
 
-    def generate(
-        self, features: Float[Tensor, "B F"], noise: Float[Tensor, "B W"], scale: Float[Tensor, "B"] | None = None
-    ) -> Float[Tensor, "B H A"]:
-        """The chunk at the end of the flow from the latent ``noise``; deterministic and differentiable."""
-        condition, x, count = self.condition(features, scale), noise, self.shape.inference_steps
-        for step in range(count):
-            x = x + self.velocity(x, x.new_full((len(x),), TIME_SCALE * step / count), condition) / count
-        return self.raw(x.clamp(-1, 1))
+    def step(
+        self, x: Float[Tensor, "B D"], number: int, condition: Float[Tensor, "B C"], noisy: bool = False
+    ) -> Float[Tensor, "B D"]:
+        """Euler's step, which is the mean of its noisy form as well."""
+        count = self.shape.inference_steps
+        time = x.new_full((len(x),), TIME_SCALE * number / count)
+        velocity: Tensor = self.network_of(number)(x, time, condition)
+        return x + velocity / count
+
+    def std(self, number: int) -> float:
+        """A flow has no noise of its own."""
+        return 0.0

@@ -89,6 +89,7 @@ def _config(policy: Policy) -> dict[str, Any]:
         "inference_steps": shape.inference_steps,
         "kind": shape.kind,
         "conditional": shape.conditional,
+        "tuned_steps": shape.tuned_steps,
         "scale": policy.scale,
         "latent": str(policy.latent),
         "steering": steering,
@@ -111,6 +112,7 @@ def shape_from_config(config: dict[str, Any]) -> PolicyShape:
         inference_steps=config["inference_steps"],
         kind=config["kind"],
         conditional=config["conditional"],
+        tuned_steps=config["tuned_steps"],
     )
 
 

@@ -30,6 +30,7 @@ class PolicyShape:
     inference_steps: int  # of DDIM or Euler
     kind: str = "diffusion"  # a key of postbc.policies.folder.KINDS
     conditional: bool = False  # reads the scale of the posterior noise
+    tuned_steps: int = 0  # K', the last steps of a chain that a finetuner gave a network of their own
 
     @property
     def chunk_dim(self) -> int:

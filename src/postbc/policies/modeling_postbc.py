@@ -41,6 +41,7 @@ class PostbcPolicy(PreTrainedPolicy):
             config.inference_steps,
             config.kind,
             config.conditional,
+            config.tuned_steps,
         )
         self.policy = build_policy(shape, Latent(config.latent), (config.steering, config.scorer), config.scale)
         self._training_noise = torch.Generator()
