@@ -5,9 +5,11 @@ from dataclasses import asdict
 from pathlib import Path
 
 from postbc.config import Config
+from postbc.demos.frames import load_frames
 from postbc.evaluation.rollouts import evaluate, summary
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import save_finetuned
+from postbc.finetune.demonstrations import show
 from postbc.finetune.driver import Arena, finetune
 from postbc.policies.folder import load_policy
 from postbc.sims.starts import EVALUATION, TRAINING, seeds
@@ -16,7 +18,7 @@ from postbc.storage.atomic import write_csv
 from postbc.storage.checkpoint import Checkpoints, identity
 from postbc.storage.manifest import fingerprint
 from stages import paths
-from stages.running import arguments, run
+from stages.running import arguments, log, run
 
 LOOKS = (
     4095  # a run of its own among the evaluation starts: the best policy is not chosen on those of the final numbers
@@ -40,6 +42,10 @@ def main(config: Config, options: argparse.Namespace) -> None:
     folder = paths.PRETRAINED / options.method
     learner = build_learner(load_policy(folder).model, config.finetune_sim, config.seed)
     where = arena(config, folder, options.method)
+    if config.finetune_sim.demonstrations:
+        log.info(
+            "%d chunks of demonstrations in the replay", show(learner, load_frames(paths.DATASET, config.task.history))
+        )
     try:
         rows = finetune(learner, where)
     finally:

@@ -219,6 +219,7 @@ class FinetuneConfig:
     samples: int = 16  # N of best_of_n
     expectile: float = 0.7  # κ of best_of_n
     buffer: int = 100_000  # chunks kept
+    demonstrations: bool = False  # put them into the replay first (dsrl_na, best_of_n)
     checkpoint_every: int = 1000  # control steps
     evaluate_every: int = 2000  # control steps; 0 never
     evaluate_episodes: int = 20

@@ -34,6 +34,13 @@ def test_stock_lerobot_opens_the_dataset_offline_with_the_same_values(dataset, t
     assert sum(bool(row["next.success"]) for row in rows) == 4
 
 
+def test_rewards_and_success_come_with_the_frames(dataset):
+    frames = load_frames(dataset)
+    ends = frames.last.unique()
+    assert torch.equal(torch.nonzero(frames.success).flatten(), ends)
+    assert torch.equal(frames.reward, frames.success.float())
+
+
 def test_chunks_repeat_the_last_action_of_their_episode(dataset):
     frames = load_frames(dataset)
     chunk = frames.chunks(torch.tensor([0, 6]), 4)

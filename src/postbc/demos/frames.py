@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Float, Int64, UInt8
+from jaxtyping import Bool, Float, Int64, UInt8
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from postbc.storage.atomic import read_json
 from postbc.storage.manifest import check_manifest, fingerprint
 
 STATE, ENVIRONMENT, IMAGE = "observation.state", "observation.environment_state", "observation.image"
+REWARD, SUCCESS = "next.reward", "next.success"
 NEEDED = {STATE, "action", "episode_index", "index"}
 PART = 4096  # frames predicted at once
 IMAGE_PART = 256  # likewise where there are images
@@ -44,6 +45,8 @@ class Frames:
     fps: int
     fingerprint: str  # of the data set
     pixels: UInt8[Tensor, "N C h w"] | None = None
+    reward: Float[Tensor, "N"] | None = None  # of the action of each frame, where it was recorded
+    success: Bool[Tensor, "N"] | None = None
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -82,7 +85,7 @@ class Frames:
         last = torch.searchsorted(episode, episode, right=True) - 1
         parts = {"obs": self.obs[kept], "action": self.action[kept], "episode": episode, "last": last}
         pixels = None if self.pixels is None else self.pixels[kept]
-        return replace(self, **parts, fingerprint="", pixels=pixels)
+        return replace(self, **parts, fingerprint="", pixels=pixels, reward=None, success=None)
 
     def to(self, device: torch.device) -> "Frames":
         """The same frames on ``device``."""
@@ -143,6 +146,8 @@ def load_frames(dataset: Path, history: int = 1) -> Frames:
         fps=int(read_json(dataset / "meta" / "info.json")["fps"]),
         fingerprint=fingerprint(dataset),
         pixels=pixels,
+        reward=_scalars(table[REWARD]) if REWARD in table.column_names else None,
+        success=_scalars(table[SUCCESS]) > 0 if SUCCESS in table.column_names else None,
     )
 
 
@@ -161,7 +166,7 @@ def _table(dataset: Path) -> Any:
         missing = NEEDED - columns
         if missing:
             raise DataError(f"{dataset} has no column {', '.join(sorted(missing))}.")
-        wanted = sorted(NEEDED | ({ENVIRONMENT, IMAGE} & columns))
+        wanted = sorted(NEEDED | ({ENVIRONMENT, IMAGE, REWARD, SUCCESS} & columns))
         return pa.concat_tables(pq.read_table(file, columns=wanted) for file in files).sort_by("index")
     except (IndexError, KeyError, ValueError, OSError) as error:
         raise DataError(f"{dataset}: not a LeRobotDataset with frames in parquet files ({error}).") from error
@@ -172,6 +177,10 @@ def _images(column: Any) -> Tensor:
     encoded = (row["bytes"] for row in column.to_pylist())
     decoded = [np.asarray(Image.open(io.BytesIO(png), formats=["PNG"])).transpose(2, 0, 1) for png in encoded]
     return torch.from_numpy(np.stack(decoded))
+
+
+def _scalars(column: Any) -> Tensor:
+    return torch.from_numpy(np.asarray(column.to_pylist(), np.float32).reshape(-1))
 
 
 def _matrix(column: Any) -> Tensor:

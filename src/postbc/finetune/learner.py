@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from postbc.adam import AdamW
 from postbc.config import FinetuneConfig
 from postbc.finetune.critics import Critics
-from postbc.finetune.replay import Replay, to_batch
+from postbc.finetune.replay import Batch, Replay, to_batch
 from postbc.policies.generative import GenerativePolicy
 from postbc.policies.policy import Policy
 from postbc.sims.vector import Transition
@@ -100,12 +100,15 @@ class OffPolicy(Learner):
     def update(self) -> Metrics:
         """One gradient step on a batch of the replay."""
 
-    @torch.no_grad()
     def store(self, obs: Float[Tensor, "B O"], choice: Float[Tensor, "B C"], step: Transition) -> None:
         """Keep the transitions."""
-        batch = to_batch(obs, choice, step, self.config.discount, self.cost)
+        self.take(to_batch(obs, choice, step, self.config.discount, self.cost), choice)
+
+    @torch.no_grad()
+    def take(self, batch: Batch, choice: Float[Tensor, "B C"]) -> None:
+        """Keep transitions of raw observations."""
         seen, following = self.model.observer(batch.obs), self.model.observer(batch.following)
-        self.replay.add(replace(batch, obs=seen, following=following))
+        self.replay.add(replace(batch, obs=seen, choice=choice, following=following))
 
     def learn(self, chunks: int) -> Metrics | None:
         """The gradient steps that are due; metrics of the last."""
