@@ -148,12 +148,12 @@ def main(arguments: list[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False, markup=False)
     try:
         require_free({"--mlflow-port": options.mlflow_port, "--prefect-port": options.prefect_port})
-        mlflow, prefect, deployments = services(options.mlflow_port, options.prefect_port, options.cron)
+        mlflow, prefect, live, deployments = services(options.mlflow_port, options.prefect_port, options.cron)
         for number in _SIGNALS:
             signal.signal(number, _stop)
         with Supervisor(console) as supervisor:
             supervisor.bring_up(mlflow, prefect)
-            supervisor.bring_up(deployments)
+            supervisor.bring_up(live, deployments)
             _show(console, options)
             supervisor.watch()
     except KeyboardInterrupt:

@@ -40,12 +40,13 @@ class Service:
 
 
 def services(mlflow_port: int, prefect_port: int, cron: str) -> tuple[Service, ...]:
-    """MLflow, Prefect and the deployments, in the order of starting."""
+    """MLflow, Prefect, live curves and the deployments, in the order of starting."""
     mlflow, prefect = f"http://{HOST}:{mlflow_port}", f"http://{HOST}:{prefect_port}"
     home = {"PREFECT_HOME": str((WORK / "prefect" / "server").resolve())}
     return (
         Service("mlflow", _mlflow(mlflow_port), (f"{mlflow}/health",), {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}),
         Service("prefect", _prefect(prefect_port), (f"{prefect}/api/health",), {**home, **_prefect_env(prefect)}),
+        Service("live", (str(Path(sys.executable).with_name("postbc")), "watch"), (), {"MLFLOW_TRACKING_URI": mlflow}),
         Service(
             "deployments",
             (sys.executable, "-m", "flows.deployments", "--cron", cron),

@@ -57,7 +57,9 @@ def arena(config: Config, method: str, recorder: Recorder) -> Arena:
     parts = (asdict(task), asdict(config.finetune_robot), config.seed, method, fingerprint(folder / POLICY))
     checkpoints = Checkpoints(paths.checkpoint("finetune_robot", method), identity(*parts))
     starts = seeds(ROBOT, config.seed, settings.env_steps + 2)
-    return Arena(envs.vector(1, settings.discount), starts, checkpoints, restorable=False)
+    return Arena(
+        envs.vector(1, settings.discount), starts, checkpoints, None, False, paths.journal("finetune_robot", method)
+    )
 
 
 def main(config: Config, options: argparse.Namespace) -> None:

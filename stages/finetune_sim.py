@@ -35,6 +35,7 @@ def arena(config: Config, folder: Path, method: str) -> Arena:
         starts=seeds(TRAINING, config.seed, settings.env_steps + 2 * settings.envs),  # an episode has a step at least
         checkpoints=Checkpoints(paths.checkpoint("finetune_sim", method), run_identity),
         evaluate=lambda policy, vector: summary(evaluate(policy, vector, held_out, "look")),
+        journal=paths.journal("finetune_sim", method),
     )
 
 

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from postbc.storage.journal import Journal
+
 DEMOS = Path("artifacts/demos")
 DATASET = Path("artifacts/dataset")
 POSTERIOR = Path("artifacts/posterior")
@@ -14,8 +16,14 @@ METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORT = Path("reports/index.html")
 _CHECKPOINTS = Path(".work/checkpoints")
+_LIVE = Path(".work/live")
 
 
 def checkpoint(stage: str, method: str = "") -> Path:
     """Where an interrupted stage leaves what it has; outside DVC's outputs, which DVC deletes before a stage runs."""
     return _CHECKPOINTS / f"{stage}.{method}".strip(".")
+
+
+def journal(stage: str, method: str) -> Journal:
+    """Where a run in progress writes its rows, for `postbc watch`."""
+    return Journal(_LIVE / f"{stage}.{method}.jsonl")

@@ -41,7 +41,9 @@ def main(config: Config, options: argparse.Namespace) -> None:
     sizes = (config.task.chunk, config.task.history, compute.count)
     run_identity = identity(asdict(config.pretrain), sizes, config.seed, method, inputs)
     checkpoints = Checkpoints(paths.checkpoint("pretrain", method), run_identity)
-    policy, rows = pretrain(wanted, config.pretrain, config.seed, checkpoints, compute)
+    policy, rows = pretrain(
+        wanted, config.pretrain, config.seed, checkpoints, compute, paths.journal("pretrain", method)
+    )
     if compute.main:
         save_policy(policy, paths.PRETRAINED / method)
         write_csv(paths.PLOTS / f"pretrain.{method}.csv", rows)

@@ -16,6 +16,7 @@ from postbc.compute import Compute
 from postbc.errors import TrainingDivergedError
 from postbc.progress import Track
 from postbc.storage.checkpoint import Checkpoints
+from postbc.storage.journal import Journal
 
 Metrics = dict[str, float]
 RANK = 100  # between the seeds of processes: more than there are names
@@ -96,6 +97,7 @@ class Run:
     generators: Generators
     checkpoints: Checkpoints
     compute: Compute = field(default_factory=Compute)
+    journal: Journal = field(default_factory=Journal)
 
 
 def train(
@@ -114,6 +116,8 @@ def train(
     schedule, compute = run.schedule, run.compute
     optimiser = AdamW(trained, schedule.learning_rate, schedule.weight_decay, schedule.clip, compute.average)
     start, rows = _resume(run, module, optimiser, ema)
+    if compute.main:
+        run.journal.begin(rows)
     every = max(1, run.schedule.steps // 100)
     with Track(run.label, run.schedule.steps) as bar:
         bar.advance(start)
@@ -129,6 +133,8 @@ def train(
             if step % every == 0 or step + 1 == run.schedule.steps:
                 _check(value.detach(), f"{run.label} step {step}")
                 rows.append({"step": step, "loss": float(value.detach()), **metrics, **validate()})
+                if compute.main:
+                    run.journal.add(rows[-1])
             bar.advance(1, f"loss {rows[-1]['loss']:.4f}")
     if ema:
         ema.copy_to_module()

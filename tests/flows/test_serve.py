@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,8 @@ from tracking.tiny_run import config, make_run
 
 from postbc.config import RegisterConfig
 from postbc.policies.folder import load_policy
+from postbc.storage.journal import Journal
+from postbc.tracking.client import quiet_mlflow
 from postbc.tracking.run import register_run
 
 pytestmark = [
@@ -97,6 +100,20 @@ def test_a_policy_registered_at_the_served_mlflow_is_pulled_from_it(served, tmp_
     assert load_policy(tmp_path / "pulled").model.latent_dim == 8
 
 
+def test_a_run_in_progress_is_seen_in_the_served_mlflow(served):
+    journal = Journal(served.root / ".work" / "live" / "pretrain.bc.jsonl")
+    journal.begin([])
+    journal.add({"step": 0, "loss": 1.5})
+    client, found = quiet_mlflow().MlflowClient(served.mlflow), []
+    deadline = time.monotonic() + 60
+    while not found and time.monotonic() < deadline:
+        time.sleep(0.5)
+        experiment = client.get_experiment_by_name("postbc-live")
+        found = client.search_runs([experiment.experiment_id]) if experiment else []
+        found = [run for run in found if "loss" in run.data.metrics]
+    assert [run.data.metrics["loss"] for run in found] == [1.5]
+
+
 def test_other_sites_may_not_call_the_server(served):
     headers = {"Origin": "http://evil.example", "Access-Control-Request-Method": "POST"}
     reply = served.api.options("/flow_runs/filter", headers=headers)
@@ -137,7 +154,7 @@ def test_a_server_that_dies_is_reported_with_its_last_lines(tmp_path, monkeypatc
     def broken(*_):
         waits = Service("waits", ("sleep", "300"), ())
         dies = Service("dies", ("sh", "-c", "echo the reason; exit 3"), ("http://127.0.0.1:9/",))
-        return waits, dies, waits
+        return waits, dies, waits, waits
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(serve, "services", broken)

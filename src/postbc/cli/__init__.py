@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from postbc.cli import coverage, models, preset, robot, tasks
+from postbc.cli import coverage, models, preset, robot, tasks, watch
 from postbc.errors import PostbcError
 
 
@@ -34,6 +34,7 @@ app.command()(coverage.coverage)
 app.command("tasks")(tasks.list_tasks)
 app.command()(preset.preset)
 app.command()(tasks.collect)
+app.command()(watch.watch)
 
 
 @app.callback()

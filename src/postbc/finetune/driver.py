@@ -17,6 +17,7 @@ from postbc.policies.policy import Policy
 from postbc.progress import Stopwatch, Track, log
 from postbc.sims.vector import ChunkVector, Transition
 from postbc.storage.checkpoint import Checkpoints, Nested
+from postbc.storage.journal import Journal
 from postbc.training import Metrics
 
 Row = dict[str, Any]
@@ -40,6 +41,7 @@ class Arena:
     checkpoints: Checkpoints
     evaluate: Evaluate | None = None
     restorable: bool = True
+    journal: Journal = field(default_factory=Journal)
 
 
 @dataclass
@@ -91,11 +93,13 @@ class _Run:
         self.progress, self.best, self.watch = Progress(), Nested(), Stopwatch()
         saved = arena.checkpoints.load()
         if saved is None:
+            arena.journal.begin([])
             self._look()
             self.obs = self._reset()
             return
         learner.restore(saved["learner"])
         self.progress, self.best = Progress.of(saved["progress"]), saved.get("best", {})
+        arena.journal.begin(self.progress.rows)
         starts = arena.starts[self.progress.base :]
         self.obs = arena.vector.restore(starts, saved["episodes"]) if arena.restorable else self._reset()
 
@@ -157,6 +161,7 @@ class _Run:
                 progress.best, progress.best_at = row["success"], progress.env_steps
                 self.best = {n: {k: v.clone() for k, v in own.items()} for n, own in self.learner.weights().items()}
         progress.rows.append(row | progress.metrics)
+        self.arena.journal.add(progress.rows[-1])
 
     def _save(self) -> None:
         state = {"learner": self.learner.state(), "progress": self.progress.state(), "best": self.best}

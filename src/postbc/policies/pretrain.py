@@ -20,6 +20,7 @@ from postbc.policies.generative import GenerativePolicy, PolicyShape
 from postbc.policies.policy import Latent, Policy
 from postbc.posterior.targets import Targets
 from postbc.storage.checkpoint import Checkpoints
+from postbc.storage.journal import Journal
 from postbc.training import Ema, Generators, Metrics, Run, Schedule, train
 
 
@@ -52,7 +53,12 @@ def split(frames: Frames, share: float, seed: int) -> tuple[Int64[Tensor, "N"], 
 
 
 def pretrain(
-    targets: Targets, config: PretrainConfig, seed: int, checkpoints: Checkpoints, compute: Compute | None = None
+    targets: Targets,
+    config: PretrainConfig,
+    seed: int,
+    checkpoints: Checkpoints,
+    compute: Compute | None = None,
+    journal: Journal | None = None,
 ) -> tuple[Policy, list[Metrics]]:
     """Train a policy to produce ``targets``; returns it, on the CPU, and the loss curve."""
     compute = compute or Compute()
@@ -78,6 +84,6 @@ def pretrain(
         return {"validation": float(model.loss(frames.rows(unseen), chunk, torch.Generator().manual_seed(seed))[0])}
 
     schedule = Schedule(config.steps, config.learning_rate, config.weight_decay, clip=config.clip)
-    run = Run(f"pretrain {targets.method}", schedule, generators, checkpoints, compute)
+    run = Run(f"pretrain {targets.method}", schedule, generators, checkpoints, compute, journal or Journal())
     rows = train(run, model, loss, Ema(model, config.ema), validate)
     return Policy(model.cpu().eval(), Latent.SAMPLE), rows

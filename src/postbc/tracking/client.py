@@ -18,6 +18,7 @@ _SETTINGS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # the default waits for minutes when the server is down
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
 }
+METRICS_AT_ONCE = 1000  # that MLflow takes in one call
 _LOCAL = "sqlite:///"
 _VARIABLE = "MLFLOW_TRACKING_URI"
 

@@ -14,13 +14,12 @@ from postbc.reporting.results import Evaluation, read_evaluation
 from postbc.storage.checkpoint import flatten, identity
 from postbc.storage.manifest import fingerprint
 from postbc.tracking.champion import Standing, champion, results_of
-from postbc.tracking.client import in_our_words, resolve_uri
+from postbc.tracking.client import METRICS_AT_ONCE, in_our_words, resolve_uri
 from postbc.tracking.lineage import dvc_hashes, git_state
 from postbc.tracking.models import ModelFolder, models_of
 from postbc.tracking.registry import Registry
 
 Versions = list[tuple[ModelFolder, int]]
-BATCH = 1000  # metrics that MLflow takes at once
 
 
 def register_run(root: Path, config: Config) -> list[dict[str, Any]]:
@@ -145,7 +144,7 @@ def _log_run(registry: Registry, run_id: str, config: Config, evaluation: Evalua
     numbers |= {f"difference.{life}": d.value for life, d in evaluation.differences.items()}
     metrics = [Metric(key, value, now, 0) for key, value in numbers.items()]
     registry.client.log_batch(run_id, metrics, params, [RunTag(k, v) for k, v in git_state(root).items()])
-    for part in batched((Metric(key, value, now, step) for key, value, step in _curves(root)), BATCH):
+    for part in batched((Metric(key, value, now, step) for key, value, step in _curves(root)), METRICS_AT_ONCE):
         registry.client.log_batch(run_id, list(part))
     registry.client.set_terminated(run_id, "FINISHED")
 

@@ -1,0 +1,61 @@
+"""Runs in progress in MLflow: stages write journals, and whoever watches brings them into MLflow as metrics.
+
+So no stage waits for MLflow, needs it, or is made anew because it changed. A journal is one MLflow run of the experiment
+``postbc-live``; how many of its rows are there already is a tag of that run.
+"""
+
+import time
+from itertools import batched
+from pathlib import Path
+from typing import Any
+
+from postbc.storage.journal import Row, read_journal
+from postbc.tracking.client import METRICS_AT_ONCE, in_our_words, quiet_mlflow
+
+RUN, ROWS = "live_run", "live_rows"  # tags
+
+
+class Live:
+    """Mirrors the journals in ``folder`` into one experiment at a tracking address."""
+
+    def __init__(self, folder: Path, uri: str, experiment: str) -> None:
+        self.folder, self.uri, self.experiment = folder, uri, experiment
+        self._client: Any = None
+
+    def mirror(self) -> int:
+        """Log what is new; returns how many rows that was. Raises RegistryError when MLflow cannot be reached."""
+        with in_our_words(self.uri, "Logging runs in progress"):
+            return sum(self._mirror(path) for path in sorted(self.folder.glob("*.jsonl")))
+
+    def _mirror(self, path: Path) -> int:
+        identity, label, rows = read_journal(path)
+        run = self._run(identity, label)
+        known = int(str(run.data.tags[ROWS]))
+        fresh = rows[known:]
+        if fresh:
+            for part in batched(_metrics(fresh), METRICS_AT_ONCE):
+                self._client.log_batch(run.info.run_id, list(part))
+            self._client.set_tag(run.info.run_id, ROWS, str(len(rows)))
+        return len(fresh)
+
+    def _run(self, identity: str, label: str) -> Any:
+        """The MLflow run of a journal, made when there is none."""
+        if self._client is None:
+            self._client = quiet_mlflow().MlflowClient(self.uri)
+        found = self._client.get_experiment_by_name(self.experiment)
+        number = found.experiment_id if found else self._client.create_experiment(self.experiment)
+        runs = self._client.search_runs([number], f"tags.{RUN} = '{identity}'", max_results=1)
+        tags = {RUN: identity, ROWS: "0"}
+        return runs[0] if runs else self._client.create_run(number, tags=tags, run_name=label)
+
+
+def _metrics(rows: list[Row]) -> list[Any]:
+    from mlflow.entities import Metric
+
+    now = int(time.time() * 1000)
+    found = []
+    for row in rows:
+        step = int(row["step"] if "step" in row else row.get("env_steps", 0))
+        numbers = {k: v for k, v in row.items() if k not in ("step", "env_steps") and isinstance(v, int | float)}
+        found += [Metric(key, float(value), now, step) for key, value in numbers.items()]
+    return found
