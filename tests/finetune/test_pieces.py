@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -6,6 +7,7 @@ import torch
 
 from postbc.config import FinetuneConfig
 from postbc.errors import IntegrityError
+from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import continue_from, env_steps, save_finetuned
 from postbc.finetune.critics import load_critics
 from postbc.finetune.dsrl import Dsrl
@@ -19,9 +21,13 @@ from postbc.storage.checkpoint import Checkpoints
 CONFIG = FinetuneConfig(env_steps=100, initial_steps=0, hidden=16, layers=1, batch=8, buffer=64)
 
 
+def policy():
+    return DiffusionPolicy(PolicyShape(ObsShape(2, 2), 2, 3, 16, 1, 10, 3))
+
+
 @pytest.fixture
 def learner():
-    return Dsrl(DiffusionPolicy(PolicyShape(ObsShape(2, 2), 2, 3, 16, 1, 10, 3)), CONFIG, 0)
+    return Dsrl(policy(), CONFIG, 0)
 
 
 def batch(count, offset=0.0):
@@ -57,9 +63,17 @@ def test_the_shift_costs_one_a_step(discount):
     assert torch.allclose(success_at_third, torch.tensor([-1 - discount]))  # the step that succeeds costs nothing
 
 
+def disturb(module):
+    """Other weights than those that it was copied from."""
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.add_(0.1 * torch.randn(parameter.shape))
+
+
 def test_the_critics_target_by_hand(learner):
     some = batch(8)
     torch.manual_seed(0)
+    disturb(learner.target.twin)
     state = learner.generators["update"].get_state()
     target = learner.critic_target(some, torch.tensor(0.3))
     learner.generators["update"].set_state(state)
@@ -68,6 +82,35 @@ def test_the_critics_target_by_hand(learner):
     values = torch.stack([h(torch.cat([normal, latent], 1)).squeeze(1) for h in learner.target.twin.heads])
     by_hand = some.reward + 0.9 * (values.min(0).values - 0.3 * log_prob)
     assert torch.allclose(target, by_hand)
+
+
+def test_the_noise_aliased_target_values_the_chunk_that_the_noise_means():
+    learner = build_learner(policy(), replace(CONFIG, algorithm="dsrl_na"), 0)
+    some = batch(8)
+    disturb(learner.target_of_actions.twin)
+    disturb(learner.actor)
+    state = learner.generators["update"].get_state()
+    target = learner.critic_target(some, torch.tensor(0.3))
+    learner.generators["update"].set_state(state)
+    latent, log_prob = learner.actor.sample(some.following, learner.generators["update"])
+    chunk = learner.model.normalise(learner.model.generate(some.following, latent))
+    values = learner.target_of_actions.twin(some.following, chunk)
+    by_hand = some.reward + 0.9 * (values.amin(0) - 0.3 * log_prob)
+    assert torch.allclose(target, by_hand, atol=1e-6)
+
+
+def test_best_of_n_learns_from_its_target_and_only_from_what_was_played():
+    learner = build_learner(policy(), replace(CONFIG, algorithm="best_of_n", expectile=0.8), 0)
+    disturb(learner.target.twin)
+    learner.replay.add(batch(20))
+    state = learner.generators["replay"].get_state()
+    drawn = learner.replay.sample(CONFIG.batch, learner.generators["replay"])
+    learner.generators["replay"].set_state(state)
+    u = learner.target.twin(drawn.obs, drawn.choice).amin(0) - learner.value(drawn.obs).squeeze(1)
+    by_hand = torch.stack([(0.8 if x > 0 else 0.2) * x * x for x in u]).mean()
+    metrics = learner.update()
+    assert metrics["value_loss"] == pytest.approx(float(by_hand.detach()), rel=1e-5)
+    assert metrics["advantage"] == pytest.approx(float(u.mean().detach()), rel=1e-5)
 
 
 def test_an_update_moves_everything_but_the_frozen_policy(learner):
