@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept: a stage is a process of its own
 
-.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-pretrain clean
+.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-pretrain reproduce-quick clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,6 +55,12 @@ bench-kinds: setup ## the ensemble beside the closed form, on three tasks (5 min
 
 bench-spread: setup ## the posterior's spread against the number of demonstrations: a table, benchmarks/results/spread.json, docs/figures/spread.png
 	python -m benchmarks.spread
+
+reproduce-quick: setup ## the paper's comparison (2 hours, resumable): benchmarks/results/reproduce.jsonl; PUSHT=path adds PushT
+	trap 'kill 0' INT TERM; for part in 0/2 1/2; do \
+	  OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.reproduce --part $$part $(if $(PUSHT),--pusht $(PUSHT)) & \
+	done; wait
+	python -m benchmarks.claims
 
 bench-pretrain: setup ## how fast a policy trains and samples, beside LeRobot's: a table, and benchmarks/results/pretrain.json
 	dvc pull --quiet data.dvc

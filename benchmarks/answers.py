@@ -76,15 +76,20 @@ def interval(groups: list[np.ndarray]) -> tuple[float, float, float]:
     return float(np.mean([values.mean() for values in groups])), float(low), float(high)
 
 
-def answer(question: Question, groups: list[list[Rows]]) -> str:
-    """Difference, interval and verdict of one question over groups of replicates; a lone replicate decides nothing."""
-    measured = [[v for rows in group if (v := question.measure(rows)) is not None] for group in groups]
-    values = [np.array(one) for one in measured if one]
+def verdict(values: list[np.ndarray]) -> str:
+    """Difference, interval and what follows from it; a lone replicate decides nothing."""
     if not values or max(map(len, values)) < 2:
         return "too few"
     value, low, high = interval(values)
-    verdict = "more" if low > 0 else "less" if high < 0 else "undecided"
-    return f"{value:+.0f} ({low:+.0f} to {high:+.0f}) {verdict}".replace("-", "−")
+    word = "more" if low > 0 else "less" if high < 0 else "undecided"
+    return f"{value:+.0f} ({low:+.0f} to {high:+.0f}) {word}".replace("-", "−")
+
+
+def answer(question: Question, groups: list[list[Rows]]) -> str:
+    """The verdict on one question over groups of replicates."""
+    measured = [[v for rows in group if (v := question.measure(rows)) is not None] for group in groups]
+    values = [np.array(one) for one in measured if one]
+    return verdict(values)
 
 
 def cell(rows: list[dict]) -> str:

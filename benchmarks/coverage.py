@@ -5,7 +5,6 @@ it is done, and one that stands there is not run again: the study goes on where 
 """
 
 import argparse
-import json
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from benchmarks.cells import Cells
 from benchmarks.record import FOLDER, commit
 from postbc.config import Method, PosteriorConfig, PretrainConfig, TaskConfig
 from postbc.demos.episode import Episode
@@ -36,7 +36,7 @@ from postbc.sims.starts import EVALUATION, seeds
 from postbc.sims.vector import ChunkEnvs
 from postbc.storage.checkpoint import Checkpoints
 
-RESULTS = FOLDER / "coverage.jsonl"
+RESULTS = Cells(FOLDER / "coverage.jsonl")
 WORK = Path(".work/coverage")
 STARTS, TRIES, LEAST, REPLICATES, WORKERS = 64, 32, 4, 5, 8
 LADDER: dict[str, tuple[tuple[int, ...], dict[str, int]]] = {  # sizes of demonstration sets, and how the task is played
@@ -77,9 +77,7 @@ class Cell:
 
 def done() -> dict[Cell, dict[str, Any]]:
     """The cells that have been run."""
-    lines = RESULTS.read_text().splitlines() if RESULTS.exists() else []
-    rows = [json.loads(line) for line in lines]
-    return {Cell(**row["cell"]): row for row in rows}
+    return {Cell(**row["cell"]): row for row in RESULTS.rows()}
 
 
 def setting(task: str) -> TaskConfig:
@@ -165,8 +163,7 @@ def run(cell: Cell, recordings: Path | None, tries: int = TRIES) -> dict[str, An
 
 def keep(row: dict[str, Any]) -> None:
     """Append a row to the results."""
-    with RESULTS.open("a") as file:
-        file.write(json.dumps(row) + "\n")
+    RESULTS.keep(row)
     cell = row["cell"]
     log.info(
         "%s: success %.2f, w = 0 %.2f, never %.2f", list(cell.values()), row["success"], row["zero"], 1 - row["value"]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks import answers, coverage
+from benchmarks.cells import Cells
 
 SUCCESS = {"bc": 0.5, "postbc": 0.4, "postbc auto": 0.45}
 
@@ -34,7 +35,7 @@ def cells(replicates, skip=()):
 @pytest.fixture
 def results(tmp_path, monkeypatch):
     path = tmp_path / "coverage.jsonl"
-    monkeypatch.setattr(coverage, "RESULTS", path)
+    monkeypatch.setattr(coverage, "RESULTS", Cells(path))
 
     def write(rows):
         path.write_text("".join(json.dumps(row) + "\n" for row in rows))

@@ -7,7 +7,7 @@ import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from toy_task import BASE, CHUNK, CONFIGS, LIMIT, Dial, Identity, Line, run, success, wanderer
+from toy_task import BASE, CHUNK, CONFIGS, LIMIT, Dial, Identity, Line, Mirror, run, success, wanderer
 
 from postbc.errors import ConfigError, TrainingDivergedError
 from postbc.evaluation.rollouts import evaluate, summary
@@ -39,15 +39,17 @@ def test_every_algorithm_is_tried_here():
     assert CONFIGS.keys() == ALGORITHMS.keys()
 
 
-@pytest.mark.parametrize("name", ["dsrl", "dsrl_na"])
-def test_steering_learns_to_reach_both_goals_quickly(tmp_path, name):
-    learner, rows = run(tmp_path, CONFIGS[name], Identity())
-    assert success(build_learner(Identity(), CONFIGS[name], 0).policy()) == 0  # before: near w = 0, which does not move
+@pytest.mark.parametrize(
+    ("name", "model", "sign"), [("dsrl", Identity, 1), ("dsrl_na", Identity, 1), ("dsrl_na", Mirror, -1)]
+)
+def test_steering_learns_to_reach_both_goals_quickly(tmp_path, name, model, sign):
+    learner, rows = run(tmp_path, CONFIGS[name], model())
+    assert success(build_learner(model(), CONFIGS[name], 0).policy()) == 0  # before: near w = 0, which does not move
     assert success(learner.policy()) == 1
     assert rows[-1]["training_success"] > 0.9
     obs = torch.tensor([[0.0, 0.8], [0.0, -0.8]])
     chosen = learner.policy().noise(obs)
-    assert (chosen.mean(1) * torch.tensor([1.0, -1.0]) > 0.5).all()
+    assert (chosen.mean(1) * torch.tensor([1.0, -1.0]) * sign > 0.5).all()
     # The value counts control steps: from the start at least 4, discounted by 0.99, and from nearby about 1.
     value = learner.critics.value_of(obs, chosen)
     assert (value > -7).all()

@@ -52,6 +52,13 @@ class Identity(DiffusionPolicy):
         return noise.unflatten(1, (CHUNK, 1))
 
 
+class Mirror(Identity):
+    """A frozen policy that moves against its latent noise."""
+
+    def generate(self, features, noise, scale=None):
+        return -super().generate(features, noise)
+
+
 class Dial(DiffusionPolicy):
     """A conditional policy that does what its scale says, from full speed back to full speed ahead; w means nothing."""
 

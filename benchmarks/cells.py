@@ -1,0 +1,27 @@
+"""Results of a study, cell by cell: a line of JSON each, appended when it is done; a study goes on where it was stopped."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+Row = dict[str, Any]
+
+
+class Cells:
+    """Rows at ``path``, each with the ``cell`` that it belongs to."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def rows(self) -> list[Row]:
+        """All rows so far."""
+        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+
+    def find(self, cell: Row) -> Row | None:
+        """The row of ``cell``; None where it has not been run."""
+        return next((row for row in self.rows() if row["cell"] == cell), None)
+
+    def keep(self, row: Row) -> None:
+        """Append a row."""
+        with self.path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
