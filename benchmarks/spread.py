@@ -48,11 +48,12 @@ def draw(rows: dict[str, dict[int, dict[str, float]]], path: Path) -> None:
     for axis, (task, by_size) in zip(axes, rows.items(), strict=True):
         for name, (label, color, style) in LINES.items():
             axis.plot(list(by_size), [row[name] for row in by_size.values()], style, color=color, label=label)
-        axis.set(xscale="log", xlabel="demonstrations", title=task, ylim=(0, None))
+        axis.set(xscale="log", xlabel="demonstrations", title=task)
         axis.set_xticks(list(by_size), [str(size) for size in by_size])
         axis.minorticks_off()
         axis.spines[["top", "right"]].set_visible(False)
     axes[0].set_ylabel("half ranges of the action")
+    axes[0].set_ylim(0, None)  # shared, and known only now
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, frameon=False)
     path.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(path, dpi=130, metadata={"Software": None})  # the same numbers give the same bytes
