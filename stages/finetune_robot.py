@@ -11,10 +11,11 @@ from dataclasses import asdict, replace
 from functools import partial
 
 from postbc.config import Config
-from postbc.errors import NotArmedError
+from postbc.errors import MismatchError, NotArmedError
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import POLICY, continue_from, env_steps, save_finetuned
 from postbc.finetune.driver import Arena, finetune
+from postbc.observation import ObsShape
 from postbc.policies.folder import load_policy
 from postbc.robots import arming
 from postbc.robots.environment import is_simulated, make_robot, robot_env
@@ -48,6 +49,15 @@ def arm(config: Config, method: str) -> arming.Arming:
     return arming.consume(arming.FOLDER, wanted)
 
 
+def require_same_view(config: Config, reads: ObsShape) -> None:
+    """Raise MismatchError unless the robot observes what the policy reads; before anything is armed or connected."""
+    seen = replace(robot_env(config.finetune_robot.robot, config.task).shape, history=config.task.history)
+    if seen != reads:
+        raise MismatchError(
+            f"the robot observes {seen}, the policy reads {reads}: see finetune_robot.robot in params.yaml."
+        )
+
+
 def arena(config: Config, method: str, recorder: Recorder) -> Arena:
     """One robot, every step of it recorded; no looks in between, because they would cost robot time."""
     task, settings = config.task, config.finetune_robot.finetune
@@ -67,11 +77,13 @@ def main(config: Config, options: argparse.Namespace) -> None:
         sys.stdout.write(json.dumps(asdict(request(config, options.method))) + "\n")
         return
     method, folder = options.method, paths.FINETUNED_SIM / options.method
+    model = load_policy(folder / POLICY).model
+    require_same_view(config, model.shape.obs)
     armed = arm(config, method)
     log.info("%s armed by %s", armed.robot, armed.operator)
     # Looking at held-out starts would cost robot time; the curve shows the training episodes instead.
     settings = replace(config.finetune_robot.finetune, evaluate_every=config.finetune_robot.finetune.checkpoint_every)
-    learner = build_learner(load_policy(folder / POLICY).model, settings, config.seed)
+    learner = build_learner(model, settings, config.seed)
     continue_from(learner, folder)
     facts = {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy, "method": method}
     recorder = Recorder(paths.RECORDINGS / method, config.task.fps, facts)

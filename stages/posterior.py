@@ -8,6 +8,7 @@ from postbc.config import Config
 from postbc.demos.frames import Frames, load_frames
 from postbc.posterior.artifact import write_posterior
 from postbc.posterior.calibration import Calibration, calibrate, hold_out
+from postbc.posterior.encoder import encoder_checkpoints
 from postbc.posterior.models import fit_posterior
 from postbc.storage.atomic import write_json
 from postbc.storage.checkpoint import Checkpoints, identity
@@ -39,6 +40,7 @@ def main(config: Config, _: argparse.Namespace) -> None:
     evidence = {"alpha_auto": found.alpha, "kappa": found.kappa} if found else {}
     write_json(paths.METRICS / "posterior.json", {**summary, **evidence, "loss": rows[-1]["loss"]})
     checkpoints.clear()
+    encoder_checkpoints(checkpoints).clear()
     folds.clear()
     log.info("posterior noise: %.0f %% of the actions' spread, rank %.1f", 100 * summary["spread"], summary["rank"])
     if summary["spread"] > LARGE_SPREAD:

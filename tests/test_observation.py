@@ -78,7 +78,7 @@ def test_an_encoder_sees_where_things_are(tmp_path):
 @pytest.mark.parametrize("kind", ["ensemble", "last_layer"])
 def test_a_posterior_reads_images_through_one_encoder(tmp_path, kind):
     frames = dot_frames(12, 4)
-    config = PosteriorConfig(kind=kind, members=5, hidden=16, layers=2, steps=150, batch=32)
+    config = PosteriorConfig(kind=kind, members=5, hidden=16, layers=2, steps=510, batch=16)  # checkpoints are written
     model, _ = fit_posterior(frames, 2, config, 0, Checkpoints(tmp_path / "c", "x"))
     factors = Factors.of(model, frames, 2)
     assert factors.centred.shape == (48, 5, 4)

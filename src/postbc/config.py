@@ -269,7 +269,7 @@ class RobotConfig:
     options: dict[str, Any] = field(default_factory=dict)  # fields of that robot's own LeRobot configuration
     state: list[str] | None = None  # observation features that make the policy's state, in order; None: agent_pos.*
     environment_state: list[str] | None = None  # likewise; None: environment_state.*
-    camera: str = "pixels"  # observation feature that is the policy's image, where it reads one
+    camera: str = "pixels"  # observation feature that is the policy's image; "" where it reads none
     action: list[str] | None = None  # action features in the policy's order; None: the robot's order
     guard: GuardConfig = field(default_factory=GuardConfig)
     arm: str = "token"  # token: an operator arms it; simulated: only a simulated robot, which arms itself
@@ -288,6 +288,10 @@ class FinetuneRobotConfig:
     )
 
     def __post_init__(self) -> None:
+        if self.finetune.demonstrations:
+            raise ConfigError(
+                "finetune_robot.finetune.demonstrations: they are put into the replay in simulation only."
+            )
         if self.finetune.envs != 1:
             raise ConfigError(
                 f"finetune_robot.finetune.envs = {self.finetune.envs}: there is one robot, so it must be 1."

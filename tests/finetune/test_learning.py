@@ -1,15 +1,16 @@
 """Every finetuner on a task in which what it has to learn is known."""
 
 import copy
+import shutil
 from dataclasses import replace
 
 import gymnasium as gym
 import numpy as np
 import pytest
 import torch
-from toy_task import BASE, CHUNK, CONFIGS, LIMIT, Dial, Identity, Line, Mirror, run, success, wanderer
+from toy_task import BASE, CHUNK, CONFIGS, ENVS, LIMIT, Dial, Identity, Line, Mirror, Near, run, success, wanderer
 
-from postbc.errors import ConfigError, TrainingDivergedError
+from postbc.errors import ConfigError, IntegrityError, TrainingDivergedError
 from postbc.evaluation.rollouts import evaluate, summary
 from postbc.finetune.algorithms import ALGORITHMS, build_learner
 from postbc.finetune.artifact import continue_from, save_finetuned
@@ -122,7 +123,7 @@ def test_a_killed_run_ends_exactly_as_one_left_alone(tmp_path, monkeypatch, name
 def test_a_finetuned_folder_is_evaluated_and_continued_from(tmp_path, name, base):
     learner, _ = run(tmp_path, SHORT[name], base(name))
     save_finetuned(learner, 600, tmp_path / "f")
-    fresh = build_learner(base(name), SHORT[name], 5)
+    fresh = build_learner(copy.deepcopy(learner.model), SHORT[name], 5)
     continue_from(fresh, tmp_path / "f")
     obs, normal = torch.randn(5, 2), torch.randn(5, learner.policy().normal_dim)
     assert torch.equal(fresh.policy().act(obs, normal), learner.policy().act(obs, normal))
@@ -134,6 +135,11 @@ def test_a_finetuned_folder_is_evaluated_and_continued_from(tmp_path, name, base
     else:
         choice = torch.randn(5, learner.critics.choice_dim)
         assert torch.equal(fresh.critics.value_of(obs, choice), learner.critics.value_of(obs, choice))
+    for module in learner.modules:
+        ours, theirs = (one.modules[module].state_dict() for one in (learner, fresh))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+    with pytest.raises(ConfigError, match="another form"):
+        continue_from(build_learner(base(name), replace(SHORT[name], hidden=16), 5), tmp_path / "f")
     other = build_learner(Identity(), SHORT["dsrl" if name == "best_of_n" else "best_of_n"], 5)
     with pytest.raises(ConfigError, match=name):
         continue_from(other, tmp_path / "f")
@@ -141,10 +147,11 @@ def test_a_finetuned_folder_is_evaluated_and_continued_from(tmp_path, name, base
 
 @pytest.mark.parametrize("kind", ["diffusion", "flow"])
 def test_ppo_through_the_chain_turns_wandering_into_reaching(tmp_path, wanderers, kind):
-    before = success(Policy(wanderers[kind], Latent.SAMPLE), 50)
-    learner, rows = run(tmp_path, CONFIGS["dppo"], copy.deepcopy(wanderers[kind]))
-    assert before < 0.2
-    assert success(learner.policy(), 50) > 0.95
+    before = success(Policy(wanderers[kind], Latent.SAMPLE), 50, Near)
+    near = replace(ENVS, make_task=Near)
+    learner, rows = run(tmp_path, CONFIGS["dppo"], copy.deepcopy(wanderers[kind]), envs=near)
+    assert before < 0.4
+    assert success(learner.policy(), 50, Near) > 0.95
     assert rows[-1]["training_success"] > 0.95
     frozen = wanderers[kind].network.state_dict()
     assert all(torch.equal(value, frozen[key]) for key, value in learner.tunable.network.state_dict().items())
@@ -162,9 +169,36 @@ def test_only_the_last_steps_are_tuned(tmp_path, wanderers):
         build_learner(plain, replace(SHORT["dppo"], dppo=replace(config.dppo, steps=9)), 0)
 
 
+def test_what_would_move_otherwise_with_the_same_weights_is_refused(tmp_path, base):
+    """The armed policy is the one that moves: another bound of the noise, other tuned steps, altered weights."""
+    learner, _ = run(tmp_path, SHORT["dsrl"], Identity())
+    save_finetuned(learner, 600, tmp_path / "f")
+    with pytest.raises(ConfigError, match="noise_bound"):
+        continue_from(build_learner(Identity(), replace(SHORT["dsrl"], noise_bound=3.0), 0), tmp_path / "f")
+    other, _ = run(tmp_path / "o", replace(SHORT["dsrl"], learning_rate=1e-2), Identity())
+    save_finetuned(other, 600, tmp_path / "g")
+    shutil.rmtree(tmp_path / "f" / "learned")
+    shutil.copytree(tmp_path / "g" / "learned", tmp_path / "f" / "learned")
+    with pytest.raises(IntegrityError, match="armed"):
+        continue_from(build_learner(Identity(), SHORT["dsrl"], 0), tmp_path / "f")
+    tuned, _ = run(tmp_path / "d", SHORT["dppo"], base("dppo"))
+    save_finetuned(tuned, 600, tmp_path / "h")
+    fewer = replace(SHORT["dppo"], dppo=replace(SHORT["dppo"].dppo, steps=2))
+    with pytest.raises(ConfigError, match="has 4: other steps"):
+        continue_from(build_learner(base("dppo"), fewer, 0), tmp_path / "h")
+
+
+def test_starts_that_are_used_up_end_the_run(tmp_path):
+    vector = ENVS.vector(2, 0.99)
+    arena = Arena(vector, [1, 2, 3], Checkpoints(tmp_path / "c", "x"))
+    with pytest.raises(ConfigError, match="3 starts are used up"):
+        finetune(build_learner(Identity(), replace(BASE, updates_per_chunk=0.0), 0), arena)
+    vector.close()
+
+
 def look_at_success(policy, vector):
     """Held-out episodes, as finetune_sim plays them."""
-    return summary(evaluate(policy, vector, [5000, 5001, 5002], "look"))
+    return summary(evaluate(policy, vector, [50_000, 50_001, 50_002], "look"))
 
 
 def looks(successes):
@@ -172,7 +206,7 @@ def looks(successes):
     found = iter(successes)
 
     def look(policy, vector: ChunkVector):
-        vector.reset([5000, 6000])  # held-out starts
+        vector.reset([50_000, 60_000])  # held-out starts
         return {"success": next(found)}
 
     return look
@@ -183,7 +217,7 @@ def test_the_best_policy_that_was_looked_at_is_kept(tmp_path):
     seen = []
 
     def look(policy, vector):
-        vector.reset([5000, 6000])
+        vector.reset([50_000, 60_000])
         seen.append({k: v.clone() for k, v in policy.actor.state_dict().items()})
         return {"success": [0.1, 0.6, 0.9, 0.9, 0.2][len(seen) - 1]}
 

@@ -42,6 +42,13 @@ class Line(TaskEnv):
         return self.observe(), float(done), done, False, {"is_success": done}
 
 
+class Near(Line):
+    """Both goals lie so near that wandering finds each of them now and then: what an on-policy learner needs."""
+
+    def _start(self, seed: int) -> None:
+        self.x, self.goal = 0.0, 0.5 if seed % 2 else -0.5
+
+
 class Identity(DiffusionPolicy):
     """A frozen policy whose chunk is its latent noise."""
 
@@ -85,20 +92,20 @@ CONFIGS = {
 ENVS = ChunkEnvs(Line, CHUNK, LIMIT)
 
 
-def run(folder, config, model, evaluate=None):
+def run(folder, config, model, evaluate=None, envs=ENVS):
     """A finetuning run; the learner and its curve."""
     learner = build_learner(model, config, 0)
-    vector = ENVS.vector(config.envs, config.discount)
+    vector = envs.vector(config.envs, config.discount)
     try:
-        rows = finetune(learner, Arena(vector, list(range(5000)), Checkpoints(folder / "c", "test"), evaluate))
+        rows = finetune(learner, Arena(vector, list(range(10_000)), Checkpoints(folder / "c", "test"), evaluate))
     finally:
         vector.close()
     return learner, rows
 
 
-def success(policy, tries: int = 10) -> float:
+def success(policy, tries: int = 10, task: type[Line] = Line) -> float:
     """Share of episodes towards either goal that succeed."""
-    env, done, generator = Line(), 0, torch.Generator().manual_seed(0)
+    env, done, generator = task(), 0, torch.Generator().manual_seed(0)
     for seed in range(2 * tries):
         observation, _ = env.reset(seed=seed)
         terminated = False

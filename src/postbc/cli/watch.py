@@ -17,6 +17,7 @@ def watch(
 ) -> None:
     """Log training and finetuning to MLflow while they run (`make serve` does it for you); Ctrl-C ends it."""
     from postbc.config import load_config
+    from postbc.errors import RegistryError
     from postbc.tracking.client import resolve_uri
     from postbc.tracking.live import Live
 
@@ -25,9 +26,14 @@ def watch(
     typer.echo(f"{live.folder} → experiment {live.experiment} at {live.uri}")
     try:
         while True:
-            rows = live.mirror()
-            if rows:
-                typer.echo(f"{rows} rows")
+            try:
+                rows = live.mirror()
+                if rows:
+                    typer.echo(f"{rows} rows")
+            except (RegistryError, OSError, ValueError) as error:  # MLflow is busy, or a journal is just being replaced
+                if once:
+                    raise
+                typer.echo(f"{error} Trying again.", err=True)
             if once:
                 return
             time.sleep(every)

@@ -6,7 +6,7 @@ opens one frame at a time.
 
 import io
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -89,8 +89,9 @@ class Frames:
 
     def to(self, device: torch.device) -> "Frames":
         """The same frames on ``device``."""
-        moved = {name: getattr(self, name).to(device) for name in ("obs", "action", "episode", "last")}
-        return replace(self, **moved, pixels=None if self.pixels is None else self.pixels.to(device))
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, Tensor)}
+        return replace(self, **moved)
 
 
 def before(index: Int64[Tensor, "B"], episode: Int64[Tensor, "N"], history: int) -> Int64[Tensor, "B K"]:

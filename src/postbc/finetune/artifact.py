@@ -2,21 +2,31 @@
 
 from pathlib import Path
 
-from postbc.errors import ConfigError
-from postbc.finetune.critics import load_critics, save_critics
+import torch
+from safetensors.torch import load_file, save_file
+
+from postbc.errors import ConfigError, IntegrityError
+from postbc.finetune.critics import save_critics
 from postbc.finetune.learner import Learner
 from postbc.policies.folder import load_policy, save_policy
 from postbc.storage.atomic import atomic_folder, read_json, write_json
+from postbc.storage.checkpoint import flatten, unflatten
+from postbc.storage.manifest import check_manifest, write_manifest
 
-POLICY, CRITICS, RUN = "policy", "critics", "run.json"
+POLICY, CRITICS, RUN, LEARNED = "policy", "critics", "run.json", "learned"
+
+WEIGHTS = "learned.safetensors"
 
 
 def save_finetuned(learner: Learner, env_steps: int, folder: Path) -> None:
-    """Write policy, critics and the control steps of reinforcement learning they took in all, whole or not at all."""
+    """Write policy, critics, all that was learned and the control steps it took in all, whole or not at all."""
     with atomic_folder(folder) as building:
         save_policy(learner.policy(), building / POLICY)
         if learner.critics is not None:
             save_critics(learner.critics, building / CRITICS)
+        (building / LEARNED).mkdir()
+        save_file(flatten(learner.weights())[0], building / LEARNED / WEIGHTS)
+        write_manifest(building / LEARNED)
         write_json(building / RUN, {"algorithm": learner.config.algorithm, "env_steps": env_steps})
 
 
@@ -26,9 +36,10 @@ def env_steps(folder: Path) -> int:
 
 
 def continue_from(learner: Learner, folder: Path) -> None:
-    """Give ``learner`` what another run has learned, from its finetuned folder; it plays that from the first step.
+    """Give ``learner`` what another run has learned, from its finetuned folder.
 
-    Raises ConfigError where that run had another algorithm.
+    Raises ConfigError where that run had another algorithm or another form, IntegrityError where the result would not be the
+    policy of that folder.
     """
     before = read_json(folder / RUN)["algorithm"]
     if before != learner.config.algorithm:
@@ -36,5 +47,11 @@ def continue_from(learner: Learner, folder: Path) -> None:
             f"{folder} was finetuned by {before}; finetune_robot.finetune.algorithm = {learner.config.algorithm!r} "
             "cannot go on from that."
         )
-    critics = load_critics(folder / CRITICS) if (folder / CRITICS).is_dir() else None
-    learner.continue_from(load_policy(folder / POLICY), critics)
+    check_manifest(folder / LEARNED)
+    policy = load_policy(folder / POLICY)
+    learner.continue_from(policy, unflatten(load_file(folder / LEARNED / WEIGHTS)))
+    ours, theirs = learner.policy().state_dict(), policy.state_dict()
+    if ours.keys() != theirs.keys() or not all(torch.equal(ours[key], theirs[key]) for key in ours):
+        raise IntegrityError(
+            f"{folder / LEARNED} does not make the policy in {folder / POLICY}, which is the one that was armed."
+        )

@@ -51,12 +51,6 @@ class BestOfN(OffPolicy):
         """Of normalised chunks."""
         return self._critics
 
-    def continue_from(self, policy: Policy, critics: Critics | None) -> None:
-        """Go on with the critics of another run; the value is learned anew from them."""
-        assert critics is not None  # noqa: S101 - by construction of the folder
-        self._critics.load_state_dict(critics.state_dict())
-        self.target.load_state_dict(critics.state_dict())
-
     @torch.no_grad()
     def act(self, obs: Float[Tensor, "B O"], exploring: bool) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B H A"]]:
         """A chunk of the frozen policy, w ~ N(0, I), whether ``exploring`` or not; what was chosen is its normalised form."""

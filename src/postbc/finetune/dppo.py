@@ -26,7 +26,6 @@ from torch import Tensor
 from postbc.adam import AdamW
 from postbc.config import DppoConfig, FinetuneConfig
 from postbc.errors import ConfigError
-from postbc.finetune.critics import Critics
 from postbc.finetune.learner import Learner
 from postbc.finetune.replay import to_batch
 from postbc.policies.chain import ChainPolicy
@@ -105,6 +104,8 @@ class RewardScale:
 class Dppo(Learner):
     """The tuned network of a chain policy, and the value of states."""
 
+    explores_first = False
+
     def __init__(self, model: GenerativePolicy, config: FinetuneConfig, seed: int) -> None:
         if not isinstance(model, ChainPolicy) or config.dppo.steps > model.shape.inference_steps:
             raise ConfigError(
@@ -132,10 +133,14 @@ class Dppo(Learner):
     def critics(self) -> None:
         """There are none: the value of states serves training only."""
 
-    def continue_from(self, policy: Policy, critics: Critics | None) -> None:
-        """Start from the network that another run has tuned."""
-        assert isinstance(policy.model, ChainPolicy)  # noqa: S101 - by construction of the folder
-        self.model.load_state_dict(policy.model.with_tuned(self.settings.steps).state_dict())
+    def continue_from(self, policy: Policy, weights: Nested) -> None:
+        """Raises ConfigError for another number of tuned steps as well."""
+        if policy.model.shape.tuned_steps != self.settings.steps:
+            raise ConfigError(
+                f"finetune_robot.finetune.dppo.steps = {self.settings.steps}, the finetuned policy has "
+                f"{policy.model.shape.tuned_steps}: other steps would read the tuned network."
+            )
+        super().continue_from(policy, weights)
 
     def _std(self, number: int, floor: float) -> float:
         return max(self.tunable.std(number), floor)
@@ -182,6 +187,7 @@ class Dppo(Learner):
         """What was played last is not gone on with."""
         if self.played["over"]:
             self.played["over"][-1] = torch.ones_like(self.played["over"][-1])
+            self.scale.sums.zero_()
 
     def learn(self, chunks: int) -> Metrics | None:
         """Improve the policy once the rollout is full; then it begins anew."""
@@ -215,7 +221,7 @@ class Dppo(Learner):
             old = torch.cat(
                 [self.log_probs(o, c, steps) for o, c in zip(obs.split(4096), chain.split(4096), strict=True)]
             )
-        normal = (advantage - advantage.mean()) / (advantage.std() + 1e-8)
+        normal = (advantage - advantage.mean()) / (advantage.std(unbiased=False) + 1e-8)
         weights = settings.denoising_discount ** torch.arange(settings.steps - 1, -1, -1.0)
         warm, metrics = self.updates < settings.critic_warmup, Metrics()
         for _ in range(settings.epochs):

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from postbc.config import FinetuneConfig
-from postbc.errors import TrainingDivergedError
+from postbc.errors import ConfigError, TrainingDivergedError
 from postbc.finetune.learner import Learner
 from postbc.policies.policy import Policy
 from postbc.progress import Stopwatch, Track, log
@@ -90,6 +90,7 @@ class _Run:
 
     def __init__(self, learner: Learner, arena: Arena) -> None:
         self.learner, self.arena, self.config = learner, arena, learner.config
+        self.initial_steps = self.config.initial_steps if learner.explores_first else 0
         self.progress, self.best, self.watch = Progress(), Nested(), Stopwatch()
         saved = arena.checkpoints.load()
         if saved is None:
@@ -135,12 +136,14 @@ class _Run:
         progress, vector, learner = self.progress, self.arena.vector, self.learner
         obs = torch.from_numpy(self.obs)
         with self.watch("sampling"):
-            choice, chunk = learner.act(obs, progress.env_steps < self.config.initial_steps)
+            choice, chunk = learner.act(obs, progress.env_steps < self.initial_steps)
         with self.watch("stepping"):
             step = vector.step(chunk.numpy())
+        if not step.steps.any():
+            raise ConfigError(f"all {len(self.arena.starts)} starts are used up after {progress.env_steps} steps.")
         learner.store(obs, choice, step)
         _count(progress, step)
-        if progress.env_steps > self.config.initial_steps:
+        if progress.env_steps > self.initial_steps:
             with self.watch("learning"):
                 progress.metrics = learner.learn(vector.n) or progress.metrics
             _check(progress.metrics, self.config, progress)

@@ -28,12 +28,14 @@ from torch import Tensor, nn
 
 from postbc.adam import AdamW
 from postbc.config import FinetuneConfig
+from postbc.errors import ConfigError
 from postbc.finetune.critics import Critics, target_of
 from postbc.finetune.learner import OffPolicy, follow
 from postbc.finetune.replay import Batch
 from postbc.policies.generative import GenerativePolicy
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.steering import Actor
+from postbc.storage.checkpoint import Nested
 from postbc.training import Metrics
 
 INITIAL_TEMPERATURE = 0.1
@@ -80,12 +82,15 @@ class Dsrl(OffPolicy):
         """Of the latent noise."""
         return self._critics
 
-    def continue_from(self, policy: Policy, critics: Critics | None) -> None:
-        """Start from what another run has learned; there is no need to explore with random noise first."""
-        assert policy.actor is not None and critics is not None  # noqa: S101 - by construction of the folder
-        self.actor.load_state_dict(policy.actor.state_dict())
-        self.critics.load_state_dict(critics.state_dict())
-        self.target.load_state_dict(critics.state_dict())
+    def continue_from(self, policy: Policy, weights: Nested) -> None:
+        """There is no need to explore with random noise first. Raises ConfigError for another bound of the noise as well."""
+        if policy.actor is None or policy.actor.bound != self.config.noise_bound:
+            found = policy.actor.bound if policy.actor else "none"
+            raise ConfigError(
+                f"finetune_robot.finetune.noise_bound = {self.config.noise_bound}, the finetuned policy has {found}: the same "
+                "weights would steer otherwise."
+            )
+        super().continue_from(policy, weights)
         self.continued = True
 
     @torch.no_grad()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from postbc.adam import AdamW
 from postbc.config import FinetuneConfig
+from postbc.errors import ConfigError
 from postbc.finetune.critics import Critics
 from postbc.finetune.replay import Batch, Replay, to_batch
 from postbc.policies.generative import GenerativePolicy
@@ -26,6 +27,7 @@ class Learner(ABC):
     modules: dict[str, nn.Module]  # what is trained, and what follows it
     optimisers: dict[str, AdamW]
     generators: Generators
+    explores_first = True  # whether `initial_steps` are played before anything is learned
 
     @abstractmethod
     def act(self, obs: Float[Tensor, "B O"], exploring: bool) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B H A"]]:
@@ -46,9 +48,17 @@ class Learner(ABC):
     def policy(self) -> Policy:
         """The finetuned policy as it stands, as it is evaluated and deployed."""
 
-    @abstractmethod
-    def continue_from(self, policy: Policy, critics: Critics | None) -> None:
-        """Start from what another run of the same algorithm has learned."""
+    def continue_from(self, policy: Policy, weights: Nested) -> None:
+        """Start from what another run of the same algorithm has learned: its policy, and all its modules.
+
+        Raises ConfigError where that run had another form, which would make another policy of the same weights.
+        """
+        try:
+            self.load(weights)
+        except (KeyError, RuntimeError) as error:
+            raise ConfigError(
+                f"the finetuned policy has another form than finetune_robot.finetune asks for (hidden, layers): {error}"
+            ) from error
 
     @property
     @abstractmethod

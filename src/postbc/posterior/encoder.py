@@ -14,6 +14,12 @@ from postbc.training import Generators, Metrics, Run, Schedule, train
 HIDDEN = 256
 
 
+def encoder_checkpoints(checkpoints: Checkpoints) -> Checkpoints:
+    """Those of the encoder, beside those of the posterior that reads through it."""
+    folder = checkpoints.folder.with_name(f"{checkpoints.folder.name}.encoder")
+    return Checkpoints(folder, identity(checkpoints.identity, "encoder"))
+
+
 def fit_encoder(
     observer: Observer,
     frames: Frames,
@@ -34,6 +40,6 @@ def fit_encoder(
         rows = shifted(frames.rows(index), frames.shape, generators["shift"])
         return F.mse_loss(network(rows), normal[index]), {}
 
-    own = Checkpoints(checkpoints.folder / "encoder", identity(checkpoints.identity, "encoder"))
+    own = encoder_checkpoints(checkpoints)
     train(Run("encoder", Schedule(config.steps, config.learning_rate), generators, own), network, loss)
     observer.requires_grad_(False)

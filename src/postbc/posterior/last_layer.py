@@ -83,10 +83,10 @@ def evidence(
 
 def _condition(model: LastLayer, frames: Frames, normal: Float[Tensor, "N D"], generator: torch.Generator) -> float:
     """Fill in the posterior's mean and draws; returns τ."""
-    features = model.hidden(model.features(frames)).double()
-    y = normal.double()
+    # On the CPU: its least squares stand a feature that is always zero, a GPU's do not.
+    features, y = (part.double().cpu() for part in (model.hidden(model.features(frames)), normal))
     residual = y - features @ torch.linalg.lstsq(features, y).solution
-    tau = autocorrelation_time(residual, frames)
+    tau = autocorrelation_time(residual, frames.to(y.device))
     eigen, basis = torch.linalg.eigh(features.T @ features / tau)
     eigen, projected = eigen.clamp_min(0), basis.T @ (features.T @ y) / tau
     prior, noise = evidence(eigen, projected, y.square().sum(0) / tau, len(y) / tau)

@@ -3,6 +3,7 @@
 A killed process leaves a journal of whole lines; the next session turns it into an episode. Nothing is ever overwritten.
 """
 
+import base64
 import json
 import os
 from pathlib import Path
@@ -12,17 +13,29 @@ import numpy as np
 
 from postbc.demos.episode import Episode
 from postbc.demos.store import commit, compact, listed_segments, write_segment
-from postbc.observation import PIXELS
 
 Step = dict[str, Any]
 JOURNAL = ".jsonl"
+
+
+def _packed(value: np.ndarray) -> Any:
+    """Numbers as they are; an image as its bytes in base64, because a list of them takes longer than a control step."""
+    if value.dtype != np.uint8:
+        return value.tolist()
+    return {"shape": value.shape, "bytes": base64.b64encode(value.tobytes()).decode()}
+
+
+def _unpacked(value: Any) -> np.ndarray:
+    if not isinstance(value, dict):
+        return np.array(value, np.float32)
+    return np.frombuffer(base64.b64decode(value["bytes"]), np.uint8).reshape(value["shape"])
 
 
 def _episode(steps: list[Step], facts: dict[str, Any]) -> Episode:
     keys = sorted(steps[0]["obs"])
     return Episode(
         action=np.array([s["action"] for s in steps], np.float32),
-        obs={k: np.array([s["obs"][k] for s in steps], np.uint8 if k == PIXELS else np.float32) for k in keys},
+        obs={key: np.stack([_unpacked(step["obs"][key]) for step in steps]) for key in keys},
         reward=np.array([s["success"] for s in steps], np.float32),
         success=np.array([s["success"] for s in steps], bool),
         facts=facts,
@@ -57,7 +70,7 @@ class Recorder:
 
     def step(self, obs: dict[str, Any], action: Any, success: bool) -> None:
         """Record what was seen and what was really executed; on the disk's queue before it returns."""
-        values = {key: np.asarray(value).tolist() for key, value in obs.items() if np.size(value)}
+        values = {key: _packed(np.asarray(value)) for key, value in obs.items() if np.size(value)}
         self._append({"obs": values, "action": np.asarray(action, float).tolist(), "success": bool(success)})
 
     def _append(self, line: dict[str, Any]) -> None:
