@@ -188,6 +188,18 @@ def test_what_would_move_otherwise_with_the_same_weights_is_refused(tmp_path, ba
         continue_from(build_learner(base("dppo"), fewer, 0), tmp_path / "h")
 
 
+def test_a_learner_is_told_when_the_environments_begin_anew(tmp_path, monkeypatch, base):
+    """Advantages must not run on from before a look into the episodes after it."""
+    learner_class, told = ALGORITHMS["dppo"], []
+    cut = learner_class.cut
+    monkeypatch.setattr(learner_class, "cut", lambda self: (told.append(len(self.played["over"])), cut(self)))
+    config = replace(SHORT["dppo"], evaluate_every=150, dppo=replace(SHORT["dppo"].dppo, rollout=10_000))
+    learner, rows = run(tmp_path, config, base("dppo"), evaluate=look_at_success)
+    assert len(told) == len(rows) - 1  # at the start and after every look but the last
+    ended = [bool(row.all()) for row in learner.played["over"]]
+    assert all(ended[count - 1] for count in told if count)
+
+
 def test_starts_that_are_used_up_end_the_run(tmp_path):
     vector = ENVS.vector(2, 0.99)
     arena = Arena(vector, [1, 2, 3], Checkpoints(tmp_path / "c", "x"))
