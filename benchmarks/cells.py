@@ -2,9 +2,8 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
-Row = dict[str, Any]
+from postbc.storage.journal import Row, read_lines
 
 
 class Cells:
@@ -15,7 +14,7 @@ class Cells:
 
     def rows(self) -> list[Row]:
         """All rows so far."""
-        return [json.loads(line) for line in self.path.read_text().splitlines()] if self.path.exists() else []
+        return read_lines(self.path) if self.path.exists() else []
 
     def find(self, cell: Row) -> Row | None:
         """The row of ``cell``; None where it has not been run."""

@@ -156,8 +156,7 @@ def run(cell: Cell, recordings: Path | None, tries: int = TRIES) -> dict[str, An
         vector.close()
     held_out = frames_of(cell.task, demonstrations(cell.task, cell.replicate, recordings)[-HELD_OUT:])
     row = summary(replace(covered, actions=against_demonstrations(played, held_out)))
-    first = np.where(covered.solved, covered.success.argmax(1) + 1, 0)  # the try that solved each start, 0 for none
-    solved = {"first_solved": first.tolist(), "zero_solved": covered.zero.astype(int).tolist()}
+    solved = {"first_solved": covered.first_solved.tolist(), "zero_solved": covered.zero.astype(int).tolist()}
     return {"cell": vars(cell), **row, **solved, "noise": size, "commit": commit()}
 
 

@@ -18,7 +18,7 @@ import torch
 from benchmarks.cells import Cells, Row
 from benchmarks.coverage import VARIANTS, WORKERS, Cell, setting, trained
 from benchmarks.record import FOLDER, commit
-from postbc.config import DppoConfig, FinetuneConfig
+from postbc.config import DppoConfig, FinetuneConfig, Method
 from postbc.evaluation.coverage import Covered, cover
 from postbc.evaluation.rollouts import evaluate, summary
 from postbc.finetune.algorithms import build_learner
@@ -36,7 +36,12 @@ SETTINGS = {  # (task, demonstrations); the second leaves most starts unsolved u
     "door-open, 2": ("metaworld/door-open", 2),
     "pusht, 50": ("pusht", 50),
 }
-METHODS = ("bc", "sigma 0.1", "postbc", "mixture")
+METHODS = {
+    "bc": VARIANTS["bc"],
+    "sigma 0.1": (Method.SIGMA_BC, {"sigma": 0.1}, 0.0),  # the paper's
+    "postbc": VARIANTS["postbc"],
+    "mixture": VARIANTS["mixture"],
+}
 SEEDS, STARTS, LEAST, TRIES = 5, 64, 2, 8
 LOOKS, LOOK_EPISODES = 4095, 32  # a run of starts of its own, as finetune_sim's
 COMMON = FinetuneConfig(
@@ -73,7 +78,7 @@ def trials(names: list[str]) -> Iterator[Trial]:
 
 def policy_of(trial: Trial, recordings: Path | None) -> Policy:
     """The pretrained policy: demonstrations, posterior and weights are the seed's, shared by all methods."""
-    method, settings, _ = VARIANTS.get(trial.method, (VARIANTS["sigma 0.05"][0], {"sigma": 0.1}, 0.0))
+    method, settings, _ = METHODS[trial.method]
     task, size = SETTINGS[trial.setting]
     return trained(Cell(task, size, trial.seed, ""), (method, tuple(settings.items())), recordings)[0]
 
@@ -81,9 +86,8 @@ def policy_of(trial: Trial, recordings: Path | None) -> Policy:
 def frozen(policy: Policy, vector: ChunkVector, starts: list[int]) -> Row:
     """Success of the pretrained policy in one try, at w = 0, and of any of TRIES."""
     covered: Covered = cover(policy, vector, starts, TRIES, "frozen", LEAST)
-    first = np.where(covered.solved, covered.success.argmax(1) + 1, 0)
     found = {"success": covered.rate, "zero": float(covered.zero.mean()), "solved": float(covered.solved.mean())}
-    return {**found, "reward": covered.best, "first_solved": first.tolist()}
+    return {**found, "reward": covered.best}
 
 
 def tuned(policy: Policy, trial: Trial, vector: ChunkVector, starts: list[int]) -> Row:

@@ -14,7 +14,7 @@ from postbc.evaluation.samples import action_samples
 from postbc.evaluation.video import film
 from postbc.finetune.artifact import POLICY, env_steps
 from postbc.policies.folder import load_policy
-from postbc.policies.policy import Latent
+from postbc.policies.policy import Latent, Policy
 from postbc.progress import track
 from postbc.robots.environment import robot_env
 from postbc.sims import get_task
@@ -54,10 +54,13 @@ def simulator(config: Config) -> dict[str, Any]:
     return {**get_task(config.task.env).describe(config.task.options)["versions"], "starts": VERSION}
 
 
-def coverage(config: Config, vector: ChunkVector, starts: list[int]) -> dict[str, Any]:
-    """What the pretrained policies reach in several tries; a conditional one is asked to cover (scale 1)."""
-    tries = config.evaluate.coverage_tries
-    policies = {method: load_policy(paths.PRETRAINED / method, scale=1.0) for method in config.methods}
+def covering(config: Config) -> dict[str, Policy]:
+    """The pretrained policies; a conditional one is asked to cover (scale 1)."""
+    return {method: load_policy(paths.PRETRAINED / method, scale=1.0) for method in config.methods}
+
+
+def coverage(policies: dict[str, Policy], vector: ChunkVector, starts: list[int], tries: int) -> dict[str, Any]:
+    """What ``policies`` reach in several tries."""
     return compare({m: cover(policy, vector, starts, tries, f"coverage {m}") for m, policy in policies.items()})
 
 
@@ -91,9 +94,10 @@ def main(config: Config, _: argparse.Namespace) -> None:
         )
         assert sim is not None  # noqa: S101 - narrows the type
         table: dict[str, Any] = dict(evaluate_all(candidates(config), sim, robot, starts))
-        if config.evaluate.coverage_starts:
-            table["coverage"] = coverage(config, sim, starts[: config.evaluate.coverage_starts])
-    policies = {method: load_policy(paths.PRETRAINED / method, scale=1.0) for method in config.methods}
+        policies, settings = covering(config), config.evaluate
+        if settings.coverage_starts:
+            chosen = starts[: settings.coverage_starts]
+            table["coverage"] = coverage(policies, sim, chosen, settings.coverage_tries)
     write_csv(paths.PLOTS / "actions.csv", action_samples(policies, paths.POSTERIOR))
     write_json(paths.METRICS / "evaluation.json", {**table, "simulator": simulator(config)})
     write_videos(config, starts[0], paths.VIDEOS)

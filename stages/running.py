@@ -9,7 +9,8 @@ import signal
 import sys
 from collections.abc import Callable
 
-from postbc.config import Config, Method, load_config
+from postbc.compose import load_config
+from postbc.config import Config, Method
 from postbc.errors import PostbcError
 
 log = logging.getLogger("postbc")

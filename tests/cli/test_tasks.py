@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from postbc.cli import app
-from postbc.config import load_config
+from postbc.compose import load_config
 
 ROOT = Path(__file__).parents[2]
 

@@ -3,7 +3,7 @@ import shutil
 import pytest
 from closure import ROOT
 
-from postbc.config import load_config
+from postbc.compose import load_config
 from postbc.errors import ConfigError
 
 

@@ -27,7 +27,7 @@ def coverage(
 
     Recordings that params.yaml leaves out of training (beyond ingest.max_episodes) measure spread and energy of actions.
     """
-    from postbc.config import load_config
+    from postbc.compose import load_config
     from postbc.evaluation.coverage import compare, cover
     from postbc.sims.starts import EVALUATION, seeds
     from postbc.sims.vector import ChunkEnvs

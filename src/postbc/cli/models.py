@@ -32,7 +32,7 @@ def _registry(uri: str | None) -> "Registry":
     from postbc.tracking.registry import Registry
 
     if uri is None:
-        from postbc.config import load_config
+        from postbc.compose import load_config
 
         uri = load_config(Path()).register.tracking_uri
     return Registry(uri)

@@ -83,7 +83,7 @@ def collect(  # noqa: PLR0913 - a command's options
 
     Afterwards: `dvc add data`, then `dvc repro`.
     """
-    from postbc.config import load_config, load_preset
+    from postbc.compose import load_config, load_preset
     from postbc.sims.demonstrators.collect import Recipe, default_task
     from postbc.sims.demonstrators.collect import collect as run
 

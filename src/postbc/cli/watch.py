@@ -16,7 +16,7 @@ def watch(
     experiment: Annotated[str, typer.Option(help="The MLflow experiment that holds the runs.")] = "postbc-live",
 ) -> None:
     """Log training and finetuning to MLflow while they run (`make serve` does it for you); Ctrl-C ends it."""
-    from postbc.config import load_config
+    from postbc.compose import load_config
     from postbc.errors import RegistryError
     from postbc.tracking.client import resolve_uri
     from postbc.tracking.live import Live

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from numpy import ndarray
 
 from postbc.demos.frames import Frames
@@ -45,6 +45,11 @@ class Covered:
     def rate(self) -> float:
         """Success of one try."""
         return float(self.success[:, : self.least].mean())
+
+    @property
+    def first_solved(self) -> Int[ndarray, "S"]:
+        """The try, counted from 1, that first solved each start; 0 for none."""
+        return np.where(self.solved, self.success.argmax(1) + 1, 0)
 
     @property
     def solved(self) -> Bool[ndarray, "S"]:

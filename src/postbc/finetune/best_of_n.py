@@ -36,20 +36,15 @@ class BestOfN(OffPolicy):
     def __init__(self, model: GenerativePolicy, config: FinetuneConfig, seed: int) -> None:
         super().__init__(model, config, seed, model.shape.chunk_dim)
         form = config.hidden, config.layers
-        self._critics = Critics.of(model.observer, model.shape.chunk_dim, *form)
-        self.target = target_of(self._critics)
+        self.critics: Critics = Critics.of(model.observer, model.shape.chunk_dim, *form)
+        self.target = target_of(self.critics)
         self.value = ResidualMlp(model.observer.features, 1, *form)
         self.base = Policy(model, Latent.SAMPLE).eval()
-        self.modules = {"critics": self._critics, "target": self.target, "value": self.value}
+        self.modules = {"critics": self.critics, "target": self.target, "value": self.value}
         self.optimisers = {
-            "critics": AdamW(self._critics.twin.parameters(), config.learning_rate),
+            "critics": AdamW(self.critics.twin.parameters(), config.learning_rate),
             "value": AdamW(self.value.parameters(), config.learning_rate),
         }
-
-    @property
-    def critics(self) -> Critics:
-        """Of normalised chunks."""
-        return self._critics
 
     @torch.no_grad()
     def act(self, obs: Float[Tensor, "B O"], exploring: bool) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B H A"]]:

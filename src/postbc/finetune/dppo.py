@@ -105,6 +105,7 @@ class Dppo(Learner):
     """The tuned network of a chain policy, and the value of states."""
 
     explores_first = False
+    critics = None  # the value of states serves training only
 
     def __init__(self, model: GenerativePolicy, config: FinetuneConfig, seed: int) -> None:
         if not isinstance(model, ChainPolicy) or config.dppo.steps > model.shape.inference_steps:
@@ -128,10 +129,6 @@ class Dppo(Learner):
         }
         self.played: dict[str, list[Tensor]] = {field.name: [] for field in fields(Rollout)}
         self.updates = 0
-
-    @property
-    def critics(self) -> None:
-        """There are none: the value of states serves training only."""
 
     def continue_from(self, policy: Policy, weights: Nested) -> None:
         """Raises ConfigError for another number of tuned steps as well."""

@@ -61,26 +61,21 @@ class Dsrl(OffPolicy):
         super().__init__(model, config, seed, choice_dim or self.width)
         form = config.hidden, config.layers
         self.actor = Actor(model.observer.features, self.width, *form, config.noise_bound)
-        self._critics = Critics.of(model.observer, self.width, *form)
-        self.target, self.temperature = target_of(self._critics), Temperature()
+        self.critics: Critics = Critics.of(model.observer, self.width, *form)
+        self.target, self.temperature = target_of(self.critics), Temperature()
         self.steered = Policy(model, Latent.STEERED, self.actor).eval()
         self.continued = False
         self.modules = {
             "actor": self.actor,
-            "critics": self._critics,
+            "critics": self.critics,
             "target": self.target,
             "temperature": self.temperature,
         }
         self.optimisers = {
-            "critics": AdamW(self._critics.twin.parameters(), config.learning_rate),
+            "critics": AdamW(self.critics.twin.parameters(), config.learning_rate),
             "actor": AdamW(self.actor.parameters(), config.learning_rate),
             "temperature": AdamW(self.temperature.parameters(), config.learning_rate),
         }
-
-    @property
-    def critics(self) -> Critics:
-        """Of the latent noise."""
-        return self._critics
 
     def continue_from(self, policy: Policy, weights: Nested) -> None:
         """There is no need to explore with random noise first. Raises ConfigError for another bound of the noise as well."""
@@ -118,10 +113,15 @@ class Dsrl(OffPolicy):
         return metrics | {name: float(value.detach()) for name, value in rest.items()}
 
     def _improve_critics(self, batch: Batch, temperature: Tensor) -> Metrics:
-        estimate = self.critics(batch.obs, batch.choice)
+        return self._towards_target("critics", "target", batch, temperature)
+
+    def _towards_target(self, leader: str, target: str, batch: Batch, temperature: Tensor) -> Metrics:
+        """One step of the critics called ``leader`` towards y, and of their ``target`` after them."""
+        critics = self.modules[leader]
+        estimate = critics(batch.obs, batch.choice)
         loss = (estimate - self.critic_target(batch, temperature)).square().mean(1).sum()
-        self.optimisers["critics"].minimise(loss)
-        follow(self.target, self.critics, self.config.tau)
+        self.optimisers[leader].minimise(loss)
+        follow(self.modules[target], critics, self.config.tau)
         return {"critic_loss": float(loss.detach()), "q": float(estimate.detach().mean())}
 
     @torch.no_grad()
@@ -154,17 +154,13 @@ class DsrlNoiseAliased(Dsrl):
         return self.model.normalise(chunk), chunk
 
     def _improve_critics(self, batch: Batch, temperature: Tensor) -> Metrics:
-        estimate = self.of_actions(batch.obs, batch.choice)
-        loss = (estimate - self.critic_target(batch, temperature)).square().mean(1).sum()
-        self.optimisers["of_actions"].minimise(loss)
-        follow(self.target_of_actions, self.of_actions, self.config.tau)
+        metrics = self._towards_target("of_actions", "target_of_actions", batch, temperature)
         drawn = torch.randn(len(batch.obs), self.width, generator=self.generators["update"])
         with torch.no_grad():
             wanted = self.of_actions(batch.obs, self._normal_chunk(batch.obs, drawn))
         distance = 0.5 * (self.critics(batch.obs, drawn) - wanted).square().mean(1).sum()
         self.optimisers["critics"].minimise(distance)
-        losses = {"critic_loss": loss, "distillation_loss": distance, "q": estimate.mean()}
-        return {name: float(value.detach()) for name, value in losses.items()}
+        return metrics | {"distillation_loss": float(distance.detach())}
 
     def _value_after(self, batch: Batch, latent: Float[Tensor, "B D"]) -> Float[Tensor, "B"]:
         return self.target_of_actions.value(batch.following, self._normal_chunk(batch.following, latent))

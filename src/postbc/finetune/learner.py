@@ -27,6 +27,7 @@ class Learner(ABC):
     modules: dict[str, nn.Module]  # what is trained, and what follows it
     optimisers: dict[str, AdamW]
     generators: Generators
+    critics: Critics | None  # what values the choices, as an artifact
     explores_first = True  # whether `initial_steps` are played before anything is learned
 
     @abstractmethod
@@ -59,11 +60,6 @@ class Learner(ABC):
             raise ConfigError(
                 f"the finetuned policy has another form than finetune_robot.finetune asks for (hidden, layers): {error}"
             ) from error
-
-    @property
-    @abstractmethod
-    def critics(self) -> Critics | None:
-        """What values the choices, as an artifact."""
 
     def weights(self) -> Nested:
         """All modules, for the best policy of a run."""

@@ -13,6 +13,7 @@ import numpy as np
 
 from postbc.demos.episode import Episode
 from postbc.demos.store import commit, compact, listed_segments, write_segment
+from postbc.storage.journal import read_lines
 
 Step = dict[str, Any]
 JOURNAL = ".jsonl"
@@ -44,8 +45,7 @@ def _episode(steps: list[Step], facts: dict[str, Any]) -> Episode:
 
 def read_journal(path: Path) -> tuple[dict[str, Any], list[Step]]:
     """Facts and steps of a journal; a last line that was cut off by a kill is dropped."""
-    lines = path.read_bytes().split(b"\n")
-    whole = [json.loads(line) for line in lines[:-1]]
+    whole = read_lines(path)
     return (whole[0], whole[1:]) if whole else ({}, [])
 
 

@@ -33,6 +33,11 @@ class Journal:
 
 
 def read_journal(path: Path) -> tuple[str, str, list[Row]]:
-    """The run's id, its label, and the rows so far; a line that is still being written is left out."""
-    head, *rows = (json.loads(line) for line in path.read_text().split("\n")[:-1])
+    """The run's id, its label, and the rows so far."""
+    head, *rows = read_lines(path)
     return head["run"], head["label"], rows
+
+
+def read_lines(path: Path) -> list[Row]:
+    """Lines of JSON; a last one that is still being written, or was cut off by a kill, is left out."""
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]]

@@ -1,0 +1,77 @@
+"""A run's configuration, composed from three layers.
+
+``conf/task/<task>.yaml`` supplies a task's own values, ``conf/size/<size>.yaml`` scales the work up or down and
+``params.yaml`` overrides both. Unknown keys and impossible values are refused before any work starts.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from postbc.config import Config, TaskConfig
+from postbc.errors import ConfigError
+
+
+def _schema() -> DictConfig:
+    """Config as OmegaConf's typed container, open for merging (it takes over that the dataclasses are frozen)."""
+
+    def unlock(node: Any) -> None:
+        OmegaConf.set_readonly(node, None)
+        for name in (n for n in node if OmegaConf.is_dict(node._get_node(n))):
+            unlock(node._get_node(name))
+
+    schema: DictConfig = OmegaConf.structured(Config)
+    unlock(schema)
+    return schema
+
+
+def _selection(params: DictConfig, folder: Path) -> list[str]:
+    """Hydra overrides that choose the two presets that params.yaml names."""
+    chosen = []
+    for group in ("task", "size"):
+        name = params.pop(group, None)
+        known = sorted(p.stem for p in (folder / group).glob("*.yaml"))
+        if name not in known:
+            raise ConfigError(f"params.yaml says {group}: {name}; there is {', '.join(known)} (conf/{group}/).")
+        chosen.append(f"{group}={name}")
+    return chosen
+
+
+def load_preset(name: str, root: Path = Path()) -> TaskConfig | None:
+    """The task of ``root``/conf/task/``name``.yaml, None if there is no such preset."""
+    folder = (root / "conf").resolve()
+    if name not in {path.stem for path in (folder / "task").glob("*.yaml")}:
+        return None
+    with initialize_config_dir(str(folder), version_base="1.3"):
+        preset = compose("config", overrides=[f"task={name}", "size=default"])
+    task = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TaskConfig), preset.task))
+    assert isinstance(task, TaskConfig)  # noqa: S101 - to_object of a structured TaskConfig
+    return task
+
+
+def load_config(root: Path = Path()) -> Config:
+    """Compose ``root``/params.yaml with the presets in ``root``/conf.
+
+    Raises ConfigError for a missing file, an unknown key, a value of the wrong type or an impossible value.
+    """
+    folder = (root / "conf").resolve()
+    try:
+        params = OmegaConf.load(root / "params.yaml")
+        if not isinstance(params, DictConfig):
+            raise ConfigError(f"{root / 'params.yaml'} is not a mapping of sections.")
+        with initialize_config_dir(str(folder), version_base="1.3"):
+            presets = compose("config", overrides=_selection(params, folder))
+        OmegaConf.set_struct(presets, False)  # Hydra closes it, which would close free-form options too
+        merged = OmegaConf.merge(_schema(), presets, params)
+        config = OmegaConf.to_object(merged)
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error.filename} is missing; run commands in the project's root.") from error
+    except (HydraException, OmegaConfBaseException) as error:
+        where = getattr(error, "full_key", None) or "params.yaml with conf/"
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}; all fields: docs/configuration.md.") from error
+    assert isinstance(config, Config)  # noqa: S101 - to_object of a structured Config
+    return config
