@@ -105,6 +105,7 @@ class Dppo(Learner):
     """The tuned network of a chain policy, and the value of states."""
 
     explores_first = False
+    overlaps = False  # a rollout is of one policy
     critics = None  # the value of states serves training only
 
     def __init__(self, model: GenerativePolicy, config: FinetuneConfig, seed: int) -> None:

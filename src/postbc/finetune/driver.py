@@ -42,6 +42,7 @@ class Arena:
     evaluate: Evaluate | None = None
     restorable: bool = True
     journal: Journal = field(default_factory=Journal)
+    watch: Stopwatch = field(default_factory=Stopwatch)
 
 
 @dataclass
@@ -91,7 +92,7 @@ class _Run:
     def __init__(self, learner: Learner, arena: Arena) -> None:
         self.learner, self.arena, self.config = learner, arena, learner.config
         self.initial_steps = self.config.initial_steps if learner.explores_first else 0
-        self.progress, self.best, self.watch = Progress(), Nested(), Stopwatch()
+        self.progress, self.best, self.watch = Progress(), Nested(), arena.watch
         saved = arena.checkpoints.load()
         if saved is None:
             arena.journal.begin([])
@@ -132,22 +133,32 @@ class _Run:
             bar.advance(progress.env_steps - before, f"success {_mean(progress.recent):.2f} {rate:.0f} steps/s")
 
     def _step(self) -> None:
-        """A chunk in every environment, and what there is to learn from it."""
+        """A chunk in every environment, and learning from those before it meanwhile where the learner can."""
         progress, vector, learner = self.progress, self.arena.vector, self.learner
         obs = torch.from_numpy(self.obs)
         with self.watch("sampling"):
             choice, chunk = learner.act(obs, progress.env_steps < self.initial_steps)
         with self.watch("stepping"):
-            step = vector.step(chunk.numpy())
+            vector.begin(chunk.numpy())
+        if learner.overlaps:
+            self._learn()
+        with self.watch("stepping"):
+            step = vector.finish()
         if not step.steps.any():
             raise ConfigError(f"all {len(self.arena.starts)} starts are used up after {progress.env_steps} steps.")
         learner.store(obs, choice, step)
         _count(progress, step)
-        if progress.env_steps > self.initial_steps:
-            with self.watch("learning"):
-                progress.metrics = learner.learn(vector.n) or progress.metrics
-            _check(progress.metrics, self.config, progress)
+        if not learner.overlaps:
+            self._learn()
         self.obs, progress.starts_used = step.obs, progress.base + vector.used
+
+    def _learn(self) -> None:
+        progress = self.progress
+        if progress.env_steps <= self.initial_steps:
+            return
+        with self.watch("learning"):
+            progress.metrics = self.learner.learn(self.arena.vector.n) or progress.metrics
+        _check(progress.metrics, self.config, progress)
 
     def _look(self) -> None:
         """Add a row to the learning curve; remember the policy if it is the best so far."""

@@ -29,6 +29,7 @@ class Learner(ABC):
     generators: Generators
     critics: Critics | None  # what values the choices, as an artifact
     explores_first = True  # whether `initial_steps` are played before anything is learned
+    overlaps = True  # whether it may learn while a chunk that it has chosen is still played
 
     @abstractmethod
     def act(self, obs: Float[Tensor, "B O"], exploring: bool) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B H A"]]:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 import gymnasium as gym
-from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv, VectorEnv
+from gymnasium.vector import AsyncVectorEnv, AutoresetMode, SyncVectorEnv
 
 
 class Stepping(Enum):
@@ -32,8 +32,20 @@ class _Ahead(gym.Wrapper):
         return self._step.result()
 
 
-class ThreadVectorEnv(SyncVectorEnv):
-    """Gymnasium's SyncVectorEnv with all steps begun at once, on as many threads as there are cores.
+class SerialVectorEnv(SyncVectorEnv):
+    """Gymnasium's SyncVectorEnv, stepped in two calls like its AsyncVectorEnv; everything happens in the second."""
+
+    def step_async(self, actions: Any) -> None:
+        """Take the actions of the next step."""
+        self._next = actions
+
+    def step_wait(self) -> Any:
+        """Step every environment."""
+        return self.step(self._next)
+
+
+class ThreadVectorEnv(SerialVectorEnv):
+    """All steps are begun at once, on as many threads as there are cores.
 
     Resets stay on the calling thread: simulators draw from global generators there.
     """
@@ -42,11 +54,11 @@ class ThreadVectorEnv(SyncVectorEnv):
         self._pool = ThreadPoolExecutor(min(len(make), os.cpu_count() or 1), "simulator")
         super().__init__([partial(_ahead, one) for one in make], **options)
 
-    def step(self, actions: Any) -> Any:
-        """Step every environment."""
+    def step_async(self, actions: Any) -> None:
+        """Begin to step every environment."""
+        super().step_async(actions)
         for env, action in zip(self.envs, actions, strict=True):
             env.begin(self._pool, action)
-        return super().step(actions)
 
     def close_extras(self, **options: Any) -> None:
         """Wait for the threads, then close the environments."""
@@ -71,7 +83,7 @@ def _one_thread_each() -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
-def vector_env(make: Sequence[Callable[[], gym.Env]], stepping: Stepping) -> VectorEnv:
+def vector_env(make: Sequence[Callable[[], gym.Env]], stepping: Stepping) -> SerialVectorEnv | AsyncVectorEnv:
     """The environments side by side; where an episode ends, the same step begins the next."""
     mode = AutoresetMode.SAME_STEP
     if stepping is Stepping.THREADS and len(make) > 1:
@@ -79,4 +91,4 @@ def vector_env(make: Sequence[Callable[[], gym.Env]], stepping: Stepping) -> Vec
     if stepping is Stepping.PROCESSES and len(make) > 1:
         with _one_thread_each():
             return AsyncVectorEnv(list(make), context="forkserver", autoreset_mode=mode)
-    return SyncVectorEnv(list(make), autoreset_mode=mode)
+    return SerialVectorEnv(list(make), autoreset_mode=mode)

@@ -154,11 +154,21 @@ class ChunkVector:
 
     def step(self, chunks: Array) -> Transition:
         """Execute chunks (n, H, A)."""
-        obs, reward, terminated, truncated, info = self._vector.step(chunks)
+        self.begin(chunks)
+        return self.finish()
+
+    def begin(self, chunks: Array) -> None:
+        """Start to execute chunks (n, H, A); the caller may do something else meanwhile."""
+        self._chunks = np.array(chunks)
+        self._vector.step_async(self._chunks)
+
+    def finish(self) -> Transition:
+        """Wait for what :meth:`begin` started."""
+        obs, reward, terminated, truncated, info = self._vector.step_wait()
         over, final = terminated | truncated, obs.copy()
         played = self.playing
         for i, own in enumerate(self._played):
-            own.clear() if over[i] else own.append(np.array(chunks[i]))
+            own.clear() if over[i] else own.append(self._chunks[i])
         for i in np.flatnonzero(over):
             final[i] = info["final_obs"][i]
         steps, success, best = (self._merge(info, key, over) for key in ("steps", "success", "best"))
@@ -194,7 +204,8 @@ class ChunkEnvs:
 
     def vector(self, n: int, discount: float = 1.0) -> ChunkVector:
         """``n`` environments side by side."""
-        return ChunkVector([partial(self._one, discount, (i, n)) for i in range(n)], self.stepping)
+        return ChunkVector([partial(self.one, discount, (i, n)) for i in range(n)], self.stepping)
 
-    def _one(self, discount: float, place: tuple[int, int]) -> ChunkEnv:
+    def one(self, discount: float, place: tuple[int, int]) -> ChunkEnv:
+        """A single one; ``place`` is (i, n) of the i-th of n."""
         return ChunkEnv(self.make_task(), self, discount, place)
