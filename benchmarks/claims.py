@@ -66,7 +66,7 @@ def claims() -> list[Claim]:
         found += [
             Claim(f"{name}: PostBC against BC", against("bc", name)),
             Claim(f"{name}: PostBC against σ-BC", against("sigma 0.1", name)),
-            Claim(f"{name}: mixture against BC", against("bc", name, method="mixture")),
+            Claim(f"{name}: conditional against BC", against("bc", name, method="conditional")),
             Claim(f"{name}: PostBC reaches 90 % sooner than BC, % of the budget", sooner(name)),
             Claim(f"{name}: BC against its own w = 0", gain("bc", name)),
             Claim(f"{name}: PostBC against its own w = 0", gain("postbc", name)),

@@ -25,7 +25,7 @@ from postbc.demos.readers import find_sources
 from postbc.evaluation.coverage import against_demonstrations, cover, summary
 from postbc.policies.policy import Policy
 from postbc.policies.pretrain import pretrain
-from postbc.posterior.calibration import Calibration, calibrate, hold_out
+from postbc.posterior.calibration import calibrate, hold_out
 from postbc.posterior.factors import Factors
 from postbc.posterior.models import fit_posterior
 from postbc.posterior.targets import Targets, matched_sigma, size_of
@@ -51,6 +51,7 @@ HELD_OUT = 15  # the last demonstrations of a set's sequence, for energy and spr
 COLLECTED = 40
 POSTERIOR = PosteriorConfig(members=100, hidden=64, steps=1500, folds=3)
 PRETRAIN = PretrainConfig(hidden=256, steps=6000)
+LONGER = {"pusht": 20_000}  # steps, where demonstrations are many and vary
 VARIANTS: dict[
     str, tuple[Method, dict[str, Any], float]
 ] = {  # method, settings of PRETRAIN, scale at which it is played
@@ -115,12 +116,18 @@ def training(group: Cell, recordings: Path | None) -> Frames:
 
 
 @cache
-def posterior(group: Cell, recordings: Path | None) -> tuple[Factors, Calibration]:
-    """The posterior noise of a set, and its calibration."""
+def posterior(group: Cell, recordings: Path | None) -> Factors:
+    """The posterior noise of a set."""
     frames, horizon, scratch = training(group, recordings), setting(group.task).chunk, Path(tempfile.mkdtemp())
     model, _ = fit_posterior(frames, horizon, POSTERIOR, group.replicate, Checkpoints(scratch / "fit", "x"))
+    return Factors.of(model, frames, horizon)
+
+
+def calibrated(group: Cell, recordings: Path | None) -> float:
+    """The α that episodes held out in folds speak for."""
+    frames, horizon, scratch = training(group, recordings), setting(group.task).chunk, Path(tempfile.mkdtemp())
     held = hold_out(frames, horizon, POSTERIOR, group.replicate, Checkpoints(scratch / "folds", "x"))
-    return Factors.of(model, frames, horizon), calibrate(held, group.replicate)
+    return calibrate(held, group.replicate).alpha
 
 
 def targets(group: Cell, method: Method, config: PretrainConfig, recordings: Path | None) -> Targets:
@@ -128,8 +135,9 @@ def targets(group: Cell, method: Method, config: PretrainConfig, recordings: Pat
     frames, horizon = training(group, recordings), setting(group.task).chunk
     if method is Method.BC:
         return Targets(frames, horizon, method, 0.0)
-    factors, calibration = posterior(group, recordings)
-    size = size_of(method, config, matched_sigma(factors, frames), calibration.alpha)
+    factors = posterior(group, recordings)
+    alpha = calibrated(group, recordings) if config.alpha == "auto" else None
+    size = size_of(method, config, matched_sigma(factors, frames), alpha)
     return Targets(frames, horizon, method, size, factors)
 
 
@@ -137,7 +145,7 @@ def targets(group: Cell, method: Method, config: PretrainConfig, recordings: Pat
 def trained(group: Cell, variant: tuple[Method, tuple[Any, ...]], recordings: Path | None) -> tuple[Policy, float]:
     """The policy of a variant and the size of its noise; the conditional one serves both of its variants."""
     method, settings = variant
-    config = replace(PRETRAIN, **dict(settings))
+    config = replace(PRETRAIN, steps=LONGER.get(group.task, PRETRAIN.steps), **dict(settings))
     wanted = targets(group, method, config, recordings)
     checkpoints = Checkpoints(Path(tempfile.mkdtemp()) / "c", "x")
     return pretrain(wanted, config, group.replicate, checkpoints)[0], wanted.size
