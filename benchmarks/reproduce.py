@@ -2,7 +2,7 @@
 
 The protocol is docs/reproduce.md. A cell is (setting, seed, method, finetuner); each is appended to
 benchmarks/results/reproduce.jsonl when it is done, and one that stands there is not run again. `--part 0/2` and `--part 1/2`
-in two processes share the work by seed; `python -m benchmarks.claims` prints tables and answers.
+in two processes share the work by seed and setting; `python -m benchmarks.claims` prints tables and answers.
 """
 
 import argparse
@@ -132,14 +132,17 @@ def main() -> None:
     parser.add_argument(
         "--pusht", type=Path, help="recorded human demonstrations of PushT (diffusion_policy's, public)"
     )
-    parser.add_argument("--part", default="0/1", help="which seeds: i/n for every n-th from the i-th")
+    parser.add_argument("--part", default="0/1", help="which sets of demonstrations: i/n for every n-th from the i-th")
     options = parser.parse_args()
     names = [name for name in SETTINGS if options.pusht or not name.startswith("pusht")]
     if not options.pusht:
         log.info("without --pusht PATH (diffusion_policy's pusht_cchi_v7_replay.zarr, public) PushT is left out")
     part, parts = map(int, options.part.split("/"))
     torch.set_num_threads(1)  # two processes share two cores
-    mine = [trial for trial in trials(names) if trial.seed % parts == part]
+    sets = list(
+        product(range(SEEDS), names)
+    )  # whoever has a set of demonstrations keeps it: its policies are trained once
+    mine = [trial for trial in trials(names) if sets.index((trial.seed, trial.setting)) % parts == part]
     for number, trial in enumerate(mine, 1):
         if RESULTS.find(asdict(trial)) is None:
             row = run(trial, options.pusht)
