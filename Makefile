@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept: a stage is a process of its own
 
-.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-pretrain reproduce-quick clean
+.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-pretrain bench-finetune bench-baselines reproduce-quick clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -65,6 +65,12 @@ reproduce-quick: setup ## the paper's comparison (2 hours, resumable): benchmark
 bench-pretrain: setup ## how fast a policy trains and samples, beside LeRobot's: a table, and benchmarks/results/pretrain.json
 	dvc pull --quiet data.dvc
 	python -m benchmarks.pretrain
+
+bench-finetune: setup ## how fast finetuning learns and plays, beside stable-baselines3: tables, and benchmarks/results/finetune.json
+	python -m benchmarks.finetune
+
+bench-baselines: setup ## stable-baselines3's PPO and SAC in the comparison's settings (1 hour, resumable): benchmarks/results/baselines.jsonl
+	python -m benchmarks.baselines $(if $(PUSHT),--pusht $(PUSHT))
 
 clean: ## remove what runs leave behind, not what DVC or MLflow keep
 	rm -rf .work .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

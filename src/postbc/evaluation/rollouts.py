@@ -5,16 +5,24 @@ same latent noise, however many environments run side by side.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 
 from postbc.evaluation.statistics import paired_difference, wilson
-from postbc.policies.policy import Policy
 from postbc.progress import Track
 from postbc.sims.task import SEED_LIMIT
 from postbc.sims.vector import NO_SEED, ChunkVector
+
+
+class Acts(Protocol):
+    """What is played: chunks (B, H, A) from raw observations (B, O) and ``normal_dim`` standard normal numbers each."""
+
+    normal_dim: int
+
+    def act(self, obs: torch.Tensor, normal: torch.Tensor | None = None) -> torch.Tensor:
+        """The chunks to execute."""
 
 
 @dataclass(frozen=True)
@@ -44,7 +52,7 @@ class LatentStreams:
         return self._streams[seed]
 
 
-def evaluate(policy: Policy, vector: ChunkVector, seeds: list[int], label: str, attempt: int = 0) -> list[Outcome]:
+def evaluate(policy: Acts, vector: ChunkVector, seeds: list[int], label: str, attempt: int = 0) -> list[Outcome]:
     """Play every start in ``seeds`` once; outcomes in the order of ``seeds``. Ends what ``vector`` was playing.
 
     Another ``attempt`` plays the same starts with other latent noise.
