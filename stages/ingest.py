@@ -5,6 +5,7 @@ from pathlib import Path
 
 from postbc.config import Config
 from postbc.demos.ingest import Drawing, ingest
+from postbc.demos.readers import find_sources
 from postbc.sims import get_task
 from postbc.storage.atomic import write_json
 from stages import paths
@@ -14,7 +15,8 @@ from stages.running import arguments, log, run
 def main(config: Config, _: argparse.Namespace) -> None:
     task, settings = get_task(config.task.env), config.ingest
     drawing = Drawing(task.pixels, task.draw) if task.pixels and task.draw else None
-    counts = ingest(Path(settings.source), paths.DEMOS, config.task.fps, settings.max_episodes, drawing)
+    sources = find_sources(Path(settings.source), settings.filter_key)
+    counts = ingest(sources, paths.DEMOS, config.task.fps, settings.max_episodes, drawing)
     write_json(paths.METRICS / "ingest.json", counts)
     log.info("%d episodes, %d steps", counts["episodes"], counts["steps"])
 

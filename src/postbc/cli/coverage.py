@@ -74,7 +74,8 @@ def _held_out(config: "Config") -> "Frames | None":
 
     if config.ingest.max_episodes is None:
         return None
-    recorded = (episode for source in find_sources(Path(config.ingest.source)) for episode in source.episodes())
+    sources = find_sources(Path(config.ingest.source), config.ingest.filter_key)
+    recorded = (episode for source in sources for episode in source.episodes())
     task, rest = get_task(config.task.env), islice(recorded, config.ingest.max_episodes, None)
     parts = [(*task.observe(e.obs), e.action, task.images(e.obs)) for e in rest]
     return stack_frames(parts, config.task.fps, config.task.history) if parts else None

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from postbc.demos.episode import Episode, check_episode, check_layout, layout
-from postbc.demos.readers import Source, find_sources
+from postbc.demos.readers import Source
 from postbc.demos.store import INDEX, SEGMENT_BYTES, commit, segment_is_whole, write_segment
 from postbc.errors import DataError
 from postbc.progress import Track
@@ -29,8 +29,10 @@ class Drawing:
         return replace(episode, obs={**episode.obs, self.key: self.draw(episode.obs)})
 
 
-def _checked(sources: list[Source], limit: int | None, drawing: Drawing | None) -> Iterator[tuple[str, Episode]]:
-    """(source sha256, episode) for every episode, each one checked on its own and against the first."""
+def _checked(
+    sources: list[Source], fps: float, limit: int | None, drawing: Drawing | None
+) -> Iterator[tuple[str, Episode]]:
+    """(source sha256, episode) for every episode, each one checked on its own, its rate, and against the first."""
     expected = None
     taken = 0
     for source in sources:
@@ -38,6 +40,8 @@ def _checked(sources: list[Source], limit: int | None, drawing: Drawing | None) 
         for episode in islice(source.episodes(), None if limit is None else limit - taken):
             where = f"{source.path}: {episode.facts['name']}"
             check_episode(episode, where)
+            if episode.facts.get("fps", fps) != fps:
+                raise DataError(f"{where}: recorded at {episode.facts['fps']:g} Hz, the task runs at {fps:g} Hz.")
             episode = drawing(episode) if drawing else episode
             expected = expected or layout(episode)
             check_layout(episode, expected, where)
@@ -63,20 +67,19 @@ def _segments(episodes: Iterator[tuple[str, Episode]]) -> Iterator[tuple[str, li
 
 
 def ingest(
-    source: Path, store: Path, fps: float, max_episodes: int | None = None, drawing: Drawing | None = None
+    sources: list[Source], store: Path, fps: float, max_episodes: int | None = None, drawing: Drawing | None = None
 ) -> dict[str, int]:
-    """Bring ``store`` to hold exactly the recordings at ``source``; returns counts of episodes and steps.
+    """Bring ``store`` to hold exactly the recordings ``sources``; returns counts of episodes and steps.
 
-    What is already stored is kept, what is new is appended, what is gone from ``source`` is dropped. Raises DataError
+    What is already stored is kept, what is new is appended, what is gone from ``sources`` is dropped. Raises DataError
     (file, episode and key named) at the first bad episode, before the store's index changes.
     """
-    sources = find_sources(source)
-    digests = [s.sha256 for s in sources]
+    digests = [source.sha256 for source in sources]
     if len(set(digests)) < len(digests):
-        raise DataError(f"{source} holds the same recording twice: {', '.join(str(s.path) for s in sources)}.")
+        raise DataError(f"The same recording is there twice: {', '.join(str(s.path) for s in sources)}.")
     names, episodes, steps = list[str](), 0, 0
     with Track("ingest", len(sources)) as bar:
-        for name, group in _segments(_checked(sources, max_episodes, drawing)):
+        for name, group in _segments(_checked(sources, fps, max_episodes, drawing)):
             # The limit is part of a segment's identity: a set cut short must not pass for the whole one.
             name = name if max_episodes is None else f"{name}-first{max_episodes}"
             name = f"{name}-{drawing.key}" if drawing else name

@@ -1,8 +1,9 @@
 """Readers of recorded demonstrations: one file a format, chosen by looking at the files.
 
 A reader has ``matches(path)``, true for what it can read, and ``read(path)``, which yields episodes in the order of the
-recording. Both raise DataError that names the file, the episode and the key. To add a format, write a file beside these
-and add it to READERS.
+recording. Both raise DataError that names the file, the episode and the key. Facts of an episode that mean the same
+everywhere: ``name``, ``fps``, ``task`` (the instruction), ``operator``. To add a format, write a file beside these and add
+it to READERS.
 """
 
 import hashlib
@@ -12,44 +13,58 @@ from pathlib import Path
 from types import ModuleType
 
 from postbc.demos.episode import Episode
-from postbc.demos.readers import diffusion_policy, robomimic
+from postbc.demos.readers import diffusion_policy, lerobot, minari, npz, robomimic
 from postbc.errors import DataError
 from postbc.storage.manifest import describe, sha256_file
 
-READERS: tuple[ModuleType, ...] = (robomimic, diffusion_policy)
+READERS: tuple[ModuleType, ...] = (robomimic, diffusion_policy, lerobot, minari, npz)
 
 
 @dataclass(frozen=True)
 class Source:
-    """A recording on disk and the reader for it."""
+    """A recording on disk and the reader for it; ``filter_key`` names the subset that is read."""
 
     path: Path
     reader: ModuleType
+    filter_key: str | None = None
+
+    @property
+    def format(self) -> str:
+        """Name of the format."""
+        return self.reader.__name__.rpartition(".")[2]
 
     @property
     def sha256(self) -> str:
-        """Identifies the recording's bytes; of a folder, names and bytes of all its files."""
-        if self.path.is_file():
-            return sha256_file(self.path)
-        return hashlib.sha256(repr(sorted(describe(self.path).items())).encode()).hexdigest()
+        """Identifies the recording's bytes, of a folder names and bytes of all its files, and the subset."""
+        found = sha256_file(self.path) if self.path.is_file() else _digest(sorted(describe(self.path).items()))
+        return found if self.filter_key is None else _digest((found, self.filter_key))
 
     def episodes(self) -> Iterator[Episode]:
-        """The recorded episodes, in order."""
-        yield from self.reader.read(self.path)
+        """The recorded episodes, in order; DataError where the format has no filter keys."""
+        if self.filter_key is None:
+            yield from self.reader.read(self.path)
+        elif self.reader is robomimic:
+            yield from robomimic.read(self.path, self.filter_key)
+        else:
+            raise DataError(f"{self.path}: only robomimic's files have filter keys, this is {self.format}.")
 
 
-def _walk(path: Path) -> Iterator[Source]:
+def _digest(value: object) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()
+
+
+def _walk(path: Path, filter_key: str | None) -> Iterator[Source]:
     for reader in READERS:
         if reader.matches(path):
-            yield Source(path, reader)
+            yield Source(path, reader, filter_key)
             return
     if path.is_dir() and not path.is_symlink():
         for child in sorted(path.iterdir()):
-            yield from _walk(child)
+            yield from _walk(child, filter_key)
 
 
-def find_sources(path: Path) -> list[Source]:
-    """Every recording at or below ``path``, sorted by name.
+def find_sources(path: Path, filter_key: str | None = None) -> list[Source]:
+    """Every recording at or below ``path``, sorted by name, and of each the subset ``filter_key``.
 
     Raises DataError when there is none.
     """
@@ -59,7 +74,7 @@ def find_sources(path: Path) -> list[Source]:
             f"{path} does not exist. Put demonstrations there ({formats}), or run `dvc pull data.dvc` for the ones "
             "that come with the project."
         )
-    sources = list(_walk(path))
+    sources = list(_walk(path, filter_key))
     if not sources:
         raise DataError(f"{path} holds no demonstrations that can be read. Readable: {formats}.")
     return sources

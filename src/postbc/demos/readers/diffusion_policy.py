@@ -1,25 +1,57 @@
-"""Diffusion Policy replay buffer (Zarr 2 folder).
+"""Diffusion Policy replay buffer (Zarr 2, a folder or a .zip of one).
 
 ``data/action`` (N, A), ``data/<key>`` (N, …) with all episodes end to end, ``meta/episode_ends`` (E,) one past each last step.
 Camera images ``data/img`` (N, h, w, C) hold values 0 to 255, often as floats, and become uint8.
 """
 
+import json
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import zarr
+from zarr.storage import LocalStore, ZipStore
 
 from postbc.demos.episode import Episode, as_uint8
+from postbc.demos.readers.bounds import check_size
 from postbc.errors import DataError
-from postbc.storage.atomic import read_json
 
-IMAGES = "data/img"
+IMAGES, ENDS, HEADER = "data/img", "meta/episode_ends", ".zarray"
+HEADER_BYTES = 2**20
 
 
 def matches(path: Path) -> bool:
     """True for a Zarr 2 group with ``meta/episode_ends``."""
-    return (path / ".zgroup").is_file() and (path / "meta" / "episode_ends").is_dir()
+    if path.suffix == ".zip" and zipfile.is_zipfile(path):
+        return f"{ENDS}/{HEADER}" in zipfile.ZipFile(path).namelist()
+    return (path / ".zgroup").is_file() and (path / ENDS).is_dir()
+
+
+class _Files:
+    """The replay buffer's folder, or the archive that it is packed in."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self._archive = path, zipfile.ZipFile(path) if path.is_file() else None
+        self.store = ZipStore(path, mode="r") if self._archive else LocalStore(path, read_only=True)
+
+    def arrays(self) -> list[str]:
+        """Names of the arrays in ``data``."""
+        if self._archive is None:
+            return sorted(f"data/{p.parent.name}" for p in (self.path / "data").glob(f"*/{HEADER}"))
+        parts = [name.split("/") for name in self._archive.namelist()]
+        return sorted(f"data/{own[1]}" for own in parts if len(own) == 3 and (own[0], own[2]) == ("data", HEADER))
+
+    def header(self, name: str) -> dict[str, object]:
+        """What Zarr says of an array."""
+        if self._archive is None:
+            size, read = (self.path / name / HEADER).stat().st_size, (self.path / name / HEADER).read_bytes
+        else:
+            info = self._archive.getinfo(f"{name}/{HEADER}")
+            size, read = info.file_size, lambda: self._archive.read(info)  # type: ignore[union-attr]
+        if size > HEADER_BYTES:
+            raise ValueError(f"its header has {size} bytes")
+        return dict(json.loads(read()))
 
 
 def read(path: Path) -> Iterator[Episode]:
@@ -27,9 +59,9 @@ def read(path: Path) -> Iterator[Episode]:
 
     The format holds neither rewards nor success, so both are zero.
     """
-    ends = _array(path, "meta/episode_ends").astype(np.int64)
-    keys = sorted(p.name for p in (path / "data").iterdir() if (p / ".zarray").is_file())
-    arrays = {key: _array(path, f"data/{key}") for key in keys}
+    files = _Files(path)
+    ends = _array(files, ENDS).astype(np.int64)
+    arrays = {name.removeprefix("data/"): _array(files, name) for name in files.arrays()}
     if "action" not in arrays:
         raise DataError(f"{path}: data/action is missing.")
     total = len(arrays["action"])
@@ -45,19 +77,22 @@ def read(path: Path) -> Iterator[Episode]:
         yield Episode(action, rows, nothing, nothing > 0, {"name": f"episode_{number}"})
 
 
-def _array(path: Path, name: str) -> np.ndarray:
-    folder = path / name
+def _array(files: _Files, name: str) -> np.ndarray:
+    where = f"{files.path}/{name}"
     try:
-        header = read_json(folder / ".zarray")
+        header = files.header(name)
+        dtype = np.dtype(str(header["dtype"]))
         # Object arrays are pickled by Zarr 2, and unpickling runs code: only plain numbers are opened.
-        if header.get("filters") or np.dtype(header["dtype"]).kind not in "fiub":
-            raise DataError(f"{folder}: not a plain array of numbers (dtype {header['dtype']}).")
-        stored = zarr.open_array(folder, mode="r", zarr_format=2)
+        if header.get("filters") or dtype.kind not in "fiub":
+            raise DataError(f"{where}: not a plain array of numbers (dtype {dtype}).")
+        for shape in ("shape", "chunks"):
+            check_size(tuple(header[shape]), dtype, where)  # type: ignore[arg-type]
+        stored = zarr.open_array(files.store, path=name, mode="r", zarr_format=2)
         if stored.nchunks_initialized < stored.nchunks:  # Zarr reads a missing chunk as zeros
-            raise DataError(f"{folder}: {stored.nchunks - stored.nchunks_initialized} chunk files are missing.")
+            raise DataError(f"{where}: {stored.nchunks - stored.nchunks_initialized} chunk files are missing.")
         values = np.asarray(stored[:])
-        if name == IMAGES:
-            return as_uint8(values, str(folder))
-        return values.astype(np.float32) if name.startswith("data/") else values
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise DataError(f"{folder}: not readable as Zarr 2 ({error}).") from error
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+        raise DataError(f"{where}: not readable as Zarr 2 ({error}).") from error
+    if name == IMAGES:
+        return as_uint8(values, where)
+    return values.astype(np.float32) if name.startswith("data/") else values

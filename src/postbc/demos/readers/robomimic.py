@@ -1,18 +1,23 @@
-"""robomimic HDF5 (versions 1.4 and 1.5, low-dimensional observations and uint8 images).
+"""robomimic and LIBERO HDF5 (low-dimensional observations and uint8 images).
 
-``data/<demo>/actions`` (T, A), ``rewards`` (T,), ``obs/<key>`` (T, …); attributes may hold operator and seed, and
-``data`` the environment's description as JSON.
+``data/<demo>/actions`` (T, A), ``rewards`` (T,), ``obs/<key>`` (T, …); attributes may hold operator and seed, and ``data``
+the environment's description as JSON. ``mask/<key>`` names the demonstrations of a subset, a filter key. LIBERO's files are
+laid out alike and hold the instruction in ``problem_info``.
 """
 
+import json
 import re
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import h5py
-import numpy as np
 
 from postbc.demos.episode import Episode
+from postbc.demos.readers.hdf5 import array, group, plain, tree
 from postbc.errors import DataError
+
+DESCRIBED = ("env_args", "problem_info")  # JSON attributes of ``data``
 
 
 def matches(path: Path) -> bool:
@@ -20,14 +25,17 @@ def matches(path: Path) -> bool:
     return path.is_file() and path.suffix in (".hdf5", ".h5")
 
 
-def read(path: Path) -> Iterator[Episode]:
-    """Yield the demonstrations in the order of their numbers; DataError when the file is corrupt or not robomimic's."""
+def read(path: Path, subset: str | None = None) -> Iterator[Episode]:
+    """Yield the demonstrations in the order of their numbers, or those of the filter key ``subset``.
+
+    Raises DataError when the file is corrupt, is not robomimic's or has no such key.
+    """
     try:
         with h5py.File(path, "r") as file:
-            data = _group(file, "data", str(path))
-            recorded = {"env_args": str(data.attrs["env_args"])} if "env_args" in data.attrs else {}
-            for name in sorted(data, key=_number):
-                yield _episode(_group(data, name, str(path)), path, name, recorded)
+            data = group(file, "data", str(path))
+            recorded = {key: str(data.attrs[key]) for key in DESCRIBED if key in data.attrs}
+            for name in sorted(data if subset is None else _subset(file, subset, path), key=_number):
+                yield _episode(group(data, name, str(path)), path, name, recorded | _described(recorded))
     except (OSError, RuntimeError, KeyError) as error:
         raise DataError(f"{path}: not readable as HDF5 ({error}). Copy or record it again.") from error
 
@@ -37,35 +45,30 @@ def _number(name: str) -> tuple[int, str]:
     return (int(digits.group()) if digits else -1, name)
 
 
-def _group(parent: h5py.Group, name: str, where: str) -> h5py.Group:
-    # A soft or external link could lead into another file, so only what lies in this one is followed.
-    if not isinstance(parent.get(name, getlink=True), h5py.HardLink) or not isinstance(parent[name], h5py.Group):
-        raise DataError(f"{where}: there is no group '{name}' in it; is it a robomimic file?")
-    return parent[name]
+def _subset(file: h5py.File, key: str, path: Path) -> list[str]:
+    masks = group(file, "mask", str(path)) if "mask" in file else {}
+    if key not in masks:
+        raise DataError(f"{path}: there is no filter key '{key}', found {', '.join(sorted(masks)) or 'none'}.")
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in masks[key][()]]
 
 
-def _array(group: h5py.Group, name: str, where: str) -> np.ndarray:
-    if not isinstance(group.get(name, getlink=True), h5py.HardLink):
-        raise DataError(f"{where}: '{name}' is missing.")
-    dataset = group[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiub":
-        raise DataError(f"{where}: '{name}' is not an array of numbers.")
-    values = np.asarray(dataset[()])
-    return values if values.dtype == np.uint8 and values.ndim == 4 else values.astype(np.float32)  # camera images stay
+def _described(recorded: dict[str, str]) -> dict[str, object]:
+    """Rate and instruction, where the descriptions have them."""
+    found: dict[str, object] = {}
+    with suppress(ValueError, KeyError, TypeError):
+        found["fps"] = float(json.loads(recorded["env_args"])["env_kwargs"]["control_freq"])
+    with suppress(ValueError, KeyError, TypeError):
+        found["task"] = "".join(json.loads(recorded["problem_info"])["language_instruction"])
+    return found
 
 
-def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, str]) -> Episode:
+def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, object]) -> Episode:
     where = f"{path}: {name}"
-    reward = _array(demo, "rewards", where)
-    obs = _group(demo, "obs", where)
+    reward = array(demo, "rewards", where)
     return Episode(
-        action=_array(demo, "actions", where),
-        obs={key: _array(obs, key, f"{where}/obs") for key in sorted(obs)},
+        action=array(demo, "actions", where),
+        obs=dict(tree(group(demo, "obs", where), f"{where}/obs")),
         reward=reward,
-        success=reward > 0,  # robomimic's sparse reward is 1 exactly where the task is done
-        facts={"name": name, **recorded, **{k: _plain(v) for k, v in sorted(demo.attrs.items()) if k != "model_file"}},
+        success=reward > 0,  # the sparse reward is 1 exactly where the task is done
+        facts={"name": name, **recorded, **{k: plain(v) for k, v in sorted(demo.attrs.items()) if k != "model_file"}},
     )
-
-
-def _plain(value: object) -> object:
-    return value.item() if isinstance(value, np.generic) else str(value)

@@ -1,0 +1,28 @@
+"""What a reader takes from a file at most, and where it looks: a header is not trusted before it is believed."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from postbc.errors import DataError
+
+EPISODE_BYTES = 4 * 2**30  # of one array of one episode, unpacked
+
+
+def check_size(shape: tuple[int, ...], dtype: DTypeLike, where: str) -> None:
+    """Raise DataError for an array that would not fit into EPISODE_BYTES: a damaged header, or a bomb."""
+    size = math.prod(int(n) for n in shape) * np.dtype(dtype).itemsize
+    if size > EPISODE_BYTES:
+        raise DataError(
+            f"{where}: shape {shape} of {np.dtype(dtype)} takes {size / 2**30:.0f} GiB, at most 4 are read."
+        )
+
+
+def inside(root: Path, name: str) -> Path:
+    """``root``/``name``; DataError where that, followed through links, lies outside of ``root``."""
+    path = root / name
+    if not path.resolve().is_relative_to(root.resolve()):
+        raise DataError(f"{root}: {name} leads out of the recording.")
+    return path

@@ -1,0 +1,44 @@
+"""What readers of HDF5 share: nothing but plain arrays that lie in the file itself is opened."""
+
+from collections.abc import Iterator
+
+import h5py
+import numpy as np
+
+from postbc.demos.readers.bounds import check_size
+from postbc.errors import DataError
+
+
+def group(parent: h5py.Group, name: str, where: str) -> h5py.Group:
+    """The group ``name``; DataError where it is missing, or a link that could lead into another file."""
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink) or not isinstance(parent[name], h5py.Group):
+        raise DataError(f"{where}: there is no group '{name}' in it.")
+    return parent[name]
+
+
+def array(parent: h5py.Group, name: str, where: str) -> np.ndarray:
+    """The numbers of dataset ``name``: uint8 camera images as they are, anything else as float32."""
+    if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
+        raise DataError(f"{where}: '{name}' is missing.")
+    dataset = parent[name]
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiub" or dataset.shape is None:
+        raise DataError(f"{where}: '{name}' is not an array of numbers.")
+    if dataset.external or dataset.is_virtual:
+        raise DataError(f"{where}: '{name}' keeps its numbers in another file.")
+    check_size(dataset.shape, dataset.dtype, f"{where}/{name}")
+    values = np.asarray(dataset[()])
+    return values if values.dtype == np.uint8 and values.ndim == 4 else values.astype(np.float32)
+
+
+def tree(parent: h5py.Group, where: str, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:
+    """(key, values) of every array below ``parent``; keys of nested groups are joined by a dot."""
+    for name in sorted(parent):
+        if isinstance(parent.get(name, getlink=True), h5py.HardLink) and isinstance(parent[name], h5py.Group):
+            yield from tree(parent[name], f"{where}/{name}", f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", array(parent, name, where)
+
+
+def plain(value: object) -> object:
+    """An attribute as a JSON value."""
+    return value.item() if isinstance(value, np.generic) else str(value)

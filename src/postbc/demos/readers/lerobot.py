@@ -1,0 +1,155 @@
+"""LeRobotDataset v3.0 or v2.1 folder (parquet, PNG and video), read without LeRobot.
+
+    v3.0   data/chunk-*/file-*.parquet with many episodes each; meta/episodes/**.parquet says which lies where
+    v2.1   data/chunk-*/episode_*.parquet with one each; meta/episodes.jsonl
+
+``meta/info.json`` names features, rate and where files lie. Observation keys lose ``observation.`` in front; of images the
+last part is kept (``observation.images.top`` is ``top``). Reward and success are ``next.reward`` and ``next.success``.
+"""
+
+import io
+import json
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from postbc.demos.episode import Episode
+from postbc.demos.readers.bounds import check_size, inside
+from postbc.errors import DataError
+from postbc.storage.atomic import read_json
+
+INFO = Path("meta") / "info.json"
+OBSERVATION = "observation."
+IMAGES = ("image", "video")
+Row = dict[str, Any]
+
+
+def matches(path: Path) -> bool:
+    """True for a folder with ``meta/info.json``."""
+    return (path / INFO).is_file()
+
+
+def read(path: Path) -> Iterator[Episode]:
+    """Yield the episodes in order; DataError naming episode and key, e.g. for a video that is too short."""
+    info = read_json(path / INFO)
+    try:
+        version, features = str(info["codebase_version"]), dict(info["features"])
+        fps, episodes = float(info["fps"]), _episodes(path, version)
+        for row in episodes:
+            yield _episode(path, info, features, {**row, "fps": fps})
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise DataError(f"{path}: meta/ is not what LeRobot writes ({type(error).__name__}: {error}).") from error
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise DataError(f"{path}: not readable ({error}).") from error
+
+
+def _episodes(path: Path, version: str) -> list[Row]:
+    """One row an episode: index, length, tasks, and where its files are."""
+    if version.startswith("v3."):
+        files = sorted((path / "meta" / "episodes").rglob("*.parquet"))
+        rows = [row for file in files for row in pq.read_table(inside(path, str(file.relative_to(path)))).to_pylist()]
+        return sorted(rows, key=lambda row: int(row["episode_index"]))
+    if version == "v2.1":
+        lines = inside(path, "meta/episodes.jsonl").read_text().splitlines()
+        return [json.loads(line) for line in lines if line.strip()]
+    raise DataError(f"{path}: written for LeRobot's data set version {version}; v3.0 and v2.1 are read.")
+
+
+def _place(info: Row, row: Row, key: str | None) -> str:
+    """Where the file with an episode's numbers (``key`` None) or its video of ``key`` lies."""
+    template = str(info["data_path"] if key is None else info["video_path"])
+    start = "data" if key is None else f"videos/{key}"
+    number = int(row["episode_index"])
+    return template.format(
+        video_key=key,
+        chunk_index=row.get(f"{start}/chunk_index"),
+        file_index=row.get(f"{start}/file_index"),
+        episode_index=number,
+        episode_chunk=number // int(info.get("chunks_size") or 1000),
+    )
+
+
+def _episode(path: Path, info: Row, features: Row, row: Row) -> Episode:
+    number, count = int(row["episode_index"]), int(row["length"])
+    where = f"{path}: episode {number}"
+    file = inside(path, _place(info, row, None))
+    table = _table(file, file.stat().st_mtime_ns)
+    table = table.filter(pa.compute.equal(table["episode_index"], number))
+    if len(table) != count:
+        raise DataError(f"{where}: {len(table)} frames in its parquet file, {count} in meta/.")
+    columns: dict[str, np.ndarray] = {}
+    for key, feature in features.items():
+        shape, kind = tuple(int(n) for n in feature["shape"]), str(feature["dtype"])
+        if kind == "video":
+            columns[key] = _video(inside(path, _place(info, row, key)), row, key, f"{where}: {key}")
+        elif kind == "image":
+            columns[key] = _pictures(table[key].to_pylist(), f"{where}: {key}")
+        elif kind != "string":
+            columns[key] = _numbers(table[key], (count, *shape), f"{where}: {key}")
+    obs = {_name(k, features[k]): v for k, v in columns.items() if k.startswith(OBSERVATION)}
+    nothing = np.zeros(count, np.float32)
+    reward, success = (columns.get(key, nothing).reshape(count) for key in ("next.reward", "next.success"))
+    if "action" not in columns:
+        raise DataError(f"{where}: there is no action.")
+    facts = {"name": f"episode_{number}", "fps": row["fps"], "task": "; ".join(map(str, row.get("tasks") or []))}
+    return Episode(columns["action"], obs, reward.astype(np.float32), success > 0, facts)
+
+
+@lru_cache(maxsize=1)  # episodes lie in a file one after the other
+def _table(path: Path, _: int) -> pa.Table:
+    """A data file as it was at a time."""
+    return pq.read_table(path)
+
+
+def _name(key: str, feature: Row) -> str:
+    return key.rsplit(".", 1)[-1] if feature["dtype"] in IMAGES else key.removeprefix(OBSERVATION)
+
+
+def _numbers(column: pa.ChunkedArray, shape: tuple[int, ...], where: str) -> np.ndarray:
+    check_size(shape, np.float32, where)
+    flat = column.combine_chunks()
+    while isinstance(flat, pa.ListArray | pa.FixedSizeListArray | pa.LargeListArray):
+        flat = flat.flatten()
+    if flat.null_count:
+        raise DataError(f"{where}: values are missing.")
+    values = flat.to_numpy(zero_copy_only=False).astype(np.float32)
+    if values.size != np.prod(shape):
+        raise DataError(f"{where}: {values.size} numbers, {shape} expected.")
+    return np.asarray(values.reshape(shape))
+
+
+def _pictures(cells: list[Row], where: str) -> np.ndarray:
+    """Images that lie in the table as PNG or JPEG files."""
+    try:
+        opened = [Image.open(io.BytesIO(cell["bytes"]), formats=["PNG", "JPEG"]) for cell in cells]
+        check_size((len(opened), *opened[0].size, 3), np.uint8, where)
+        return np.stack([np.asarray(image.convert("RGB")) for image in opened])
+    except (OSError, ValueError, TypeError, KeyError, Image.DecompressionBombError) as error:
+        raise DataError(f"{where}: an image can not be decoded ({error}).") from error
+
+
+def _video(path: Path, row: Row, key: str, where: str) -> np.ndarray:
+    """The frames of one episode: the first at or after its first timestamp, and those that follow."""
+    start, count = float(row.get(f"videos/{key}/from_timestamp") or 0.0), int(row["length"])
+    frames: list[np.ndarray] = []
+    try:
+        with av.open(str(path)) as container:
+            stream = container.streams.video[0]
+            check_size((count, stream.height, stream.width, 3), np.uint8, where)
+            if stream.time_base is not None:
+                container.seek(int(start / stream.time_base), stream=stream)
+            for frame in container.decode(stream):
+                if frame.time is not None and frame.time >= start - 0.5 / row["fps"]:
+                    frames.append(frame.to_ndarray(format="rgb24"))
+                if len(frames) == count:
+                    return np.stack(frames)
+    except (OSError, ValueError, IndexError) as error:
+        raise DataError(f"{where}: {path.name} can not be decoded ({error}).") from error
+    raise DataError(f"{where}: the video ends after {len(frames)} of {count} frames.")

@@ -1,0 +1,155 @@
+"""What each format has of its own; that all of them give back what was recorded is tested with ingest."""
+
+import json
+import logging
+from dataclasses import replace
+
+import h5py
+import numpy as np
+import pytest
+from recordings import (
+    FPS,
+    TASK,
+    WRITERS,
+    write_lerobot,
+    write_lerobot_v21,
+    write_minari,
+    write_npz,
+    write_robomimic,
+)
+from toy import toy_episode
+
+from postbc.demos.ingest import ingest
+from postbc.demos.readers import bounds, find_sources
+from postbc.errors import DataError
+
+SIDE = 64
+
+
+def pictured(number, length=6):
+    """An episode seen by a camera: a bright square that moves over a smooth background."""
+    episode = toy_episode(number, length)
+    ramp = np.linspace(0, 120, SIDE, dtype=np.uint8)
+    images = np.tile(ramp[None, :, None, None], (length, 1, SIDE, 3))
+    for t in range(length):
+        images[t, 8 : 8 + 16, 6 * t + 3 * number : 6 * t + 3 * number + 16] = 220
+    return replace(episode, obs={**episode.obs, "top": images})
+
+
+def read(path, filter_key=None):
+    return [episode for source in find_sources(path, filter_key) for episode in source.episodes()]
+
+
+def write_lerobot_videos(path, episodes):
+    write_lerobot(path, episodes, video=True)
+
+
+@pytest.mark.parametrize("writer", [write_robomimic, write_npz, write_lerobot])
+def test_images_come_back_as_they_were(tmp_path, writer):
+    episodes = [pictured(n, 5 + n) for n in range(3)]
+    writer(tmp_path / "set.hdf5", episodes)
+    for ours, theirs in zip(read(tmp_path / "set.hdf5"), episodes, strict=True):
+        assert ours.obs["top"].dtype == np.uint8
+        assert np.array_equal(ours.obs["top"], theirs.obs["top"])
+
+
+@pytest.mark.parametrize("writer", [write_minari, write_lerobot_videos, write_lerobot_v21])
+def test_compressed_images_come_back_nearly(tmp_path, writer):
+    episodes = [pictured(n, 5 + n) for n in range(3)]
+    writer(tmp_path / "set", episodes)
+    for ours, theirs in zip(read(tmp_path / "set"), episodes, strict=True):
+        away = np.abs(ours.obs["top"].astype(int) - theirs.obs["top"])
+        assert ours.obs["top"].shape == theirs.obs["top"].shape
+        assert away.mean() < 4  # of 255; neighbouring frames and episodes are 20 and more apart
+        assert np.array_equal(ours.action, theirs.action)
+        others = [np.abs(ours.obs["top"][0].astype(int) - frame).mean() for frame in theirs.obs["top"][1:]]
+        assert min(others) > 2 * away.mean()
+
+
+def test_a_short_video_is_named(tmp_path):
+    write_lerobot_videos(tmp_path / "set", [pictured(0), pictured(1)])
+    info = tmp_path / "set" / "meta" / "info.json"
+    assert '"fps": 10' in info.read_text()
+    video = next((tmp_path / "set" / "videos").rglob("*.mp4"))
+    other = tmp_path / "other"
+    write_lerobot_videos(other, [pictured(0, 3)])
+    video.write_bytes(next((other / "videos").rglob("*.mp4")).read_bytes())
+    with pytest.raises(DataError, match=r"episode 0: observation.images.top: the video ends after 3 of 6"):
+        read(tmp_path / "set")
+
+
+def test_stock_lerobot_converts_what_the_test_calls_version_2_1(tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    logging.getLogger("lerobot").setLevel(logging.ERROR)
+    from lerobot.scripts.convert_dataset_v21_to_v30 import convert_dataset
+
+    episodes = [toy_episode(n) for n in range(3)]
+    write_lerobot_v21(tmp_path / "set", episodes)
+    before = read(tmp_path / "set")
+    convert_dataset("toy/goal", root=tmp_path / "set", push_to_hub=False)
+    assert json.loads((tmp_path / "set" / "meta" / "info.json").read_text())["codebase_version"] == "v3.0"
+    for ours, theirs in zip(read(tmp_path / "set"), before, strict=True):
+        assert ours.facts == theirs.facts
+        assert all(np.array_equal(ours.arrays()[k], v) for k, v in theirs.arrays().items())
+
+
+@pytest.mark.parametrize("name", ["npz", "lerobot", "lerobot_v21"])
+def test_rate_and_instruction_are_facts_and_another_rate_is_refused(tmp_path, name):
+    WRITERS[name](tmp_path / name, [toy_episode(0)])
+    (episode,) = read(tmp_path / name)
+    assert (episode.facts["fps"], episode.facts["task"]) == (FPS, TASK)
+    with pytest.raises(DataError, match="recorded at 10 Hz, the task runs at 20 Hz"):
+        ingest(find_sources(tmp_path / name), tmp_path / "store", 20)
+
+
+def test_a_filter_key_takes_its_subset(tmp_path):
+    path, store = tmp_path / "demos.hdf5", tmp_path / "store"
+    write_robomimic(path, [toy_episode(n) for n in range(4)])
+    with h5py.File(path, "a") as file:
+        file["mask/train"] = np.array([b"demo_3", b"demo_1"])
+    assert [e.facts["name"] for e in read(path, "train")] == ["demo_1", "demo_3"]
+    assert ingest(find_sources(path), store, 10)["episodes"] == 4
+    assert ingest(find_sources(path, "train"), store, 10)["episodes"] == 2
+    with pytest.raises(DataError, match="no filter key 'valid', found train"):
+        read(path, "valid")
+    write_npz(tmp_path / "npz", [toy_episode(0)])
+    with pytest.raises(DataError, match="only robomimic's"):
+        read(tmp_path / "npz", "train")
+
+
+def test_libero_says_what_it_was_told(tmp_path):
+    path = tmp_path / "scene_demo.hdf5"
+    write_robomimic(path, [toy_episode(0)])
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["problem_info"] = json.dumps({"language_instruction": ["open the drawer"]})
+        file["data"].attrs["env_args"] = json.dumps({"env_kwargs": {"control_freq": 20}})
+    (episode,) = read(path)
+    assert (episode.facts["task"], episode.facts["fps"]) == ("open the drawer", 20)
+
+
+def test_what_leads_out_of_a_recording_is_refused(tmp_path):
+    write_lerobot_v21(tmp_path / "set", [toy_episode(0)])
+    info = tmp_path / "set" / "meta" / "info.json"
+    described = json.loads(info.read_text())
+    for place in ("../../secret.parquet", "/etc/passwd", "data/{episode_index.__class__}.parquet"):
+        info.write_text(json.dumps({**described, "data_path": place}))
+        with pytest.raises(DataError):
+            read(tmp_path / "set")
+    (tmp_path / "npz").mkdir()
+    (tmp_path / "npz" / "episodes.json").write_text("{}")
+    np.savez(tmp_path / "outside.npz", action=np.zeros((2, 2)))
+    (tmp_path / "npz" / "a.npz").symlink_to(tmp_path / "outside.npz")
+    with pytest.raises(DataError, match="leads out"):
+        read(tmp_path / "npz")
+
+
+def test_what_would_run_code_or_fill_the_memory_is_refused(tmp_path, monkeypatch):
+    write_npz(tmp_path / "npz", [toy_episode(0)])
+    np.savez(tmp_path / "npz" / "001.npz", act=np.array([{}], object))
+    with pytest.raises(DataError, match="not an array of numbers"):
+        read(tmp_path / "npz")
+    monkeypatch.setattr(bounds, "EPISODE_BYTES", 100)
+    for name, write in WRITERS.items():
+        write(tmp_path / f"big_{name}", [toy_episode(0, 400)])
+        with pytest.raises(DataError, match="at most"):
+            read(tmp_path / f"big_{name}")
