@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from postbc.config import Config
+from postbc.demos.checks import Checker, Expected
 from postbc.demos.ingest import Drawing, ingest
 from postbc.demos.readers import find_sources
 from postbc.sims import get_task
@@ -16,7 +17,8 @@ def main(config: Config, _: argparse.Namespace) -> None:
     task, settings = get_task(config.task.env), config.ingest
     drawing = Drawing(task.pixels, task.draw) if task.pixels and task.draw else None
     sources = find_sources(Path(settings.source), settings.filter_key)
-    counts = ingest(sources, paths.DEMOS, config.task.fps, settings.max_episodes, drawing)
+    checker = Checker(Expected(config.task.fps, task.action_low, task.action_high), settings.allow)
+    counts = ingest(sources, paths.DEMOS, checker, settings.max_episodes, drawing)
     write_json(paths.METRICS / "ingest.json", counts)
     log.info("%d episodes, %d steps", counts["episodes"], counts["steps"])
 

@@ -13,7 +13,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
+from postbc.demos.checks import Checker, Expected
+
 TASK, FPS = "Go to the goal.", 10
+
+
+def at(fps):
+    """Checks of recordings for a task that runs at ``fps``."""
+    return Checker(Expected(fps))
 
 
 def write_robomimic(path, episodes):

@@ -70,6 +70,7 @@ class IngestConfig:
     source: str = MISSING  # a file or a folder, searched to any depth
     max_episodes: int | None = None
     filter_key: str | None = None  # of robomimic files: the subset to take, e.g. train
+    allow: list[str] = field(default_factory=list)  # checks whose errors do not stop it, see docs/demonstrations.md
 
     def __post_init__(self) -> None:
         _require(self, max_episodes=self.max_episodes is None or self.max_episodes > 0)

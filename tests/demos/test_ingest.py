@@ -4,7 +4,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
-from recordings import WRITERS, write_diffusion_policy, write_robomimic
+from recordings import WRITERS, at, write_diffusion_policy, write_robomimic
 from toy import toy_episode
 
 from postbc.demos.ingest import ingest
@@ -27,7 +27,11 @@ def test_every_format_gives_back_what_was_recorded(recording, tmp_path):
     path, episodes = recording
     store = tmp_path / "store"
     assert len(find_sources(path.parent)) == 1
-    assert ingest(find_sources(path.parent), store, 10) == {"episodes": 11, "steps": sum(map(len, episodes))}
+    assert ingest(find_sources(path.parent), store, at(10)) == {
+        "episodes": 11,
+        "steps": sum(map(len, episodes)),
+        "warnings": 0,
+    }
     for stored, episode in zip(read_store(store), episodes, strict=True):
         assert np.array_equal(stored.action, episode.action)
         assert all(np.array_equal(stored.obs[key], episode.obs[key]) for key in episode.obs)
@@ -37,27 +41,27 @@ def test_every_format_gives_back_what_was_recorded(recording, tmp_path):
 def test_ingesting_again_changes_nothing_and_adding_only_adds(recording, tmp_path):
     path, _ = recording
     store = tmp_path / "store"
-    ingest(find_sources(path.parent), store, 10)
+    ingest(find_sources(path.parent), store, at(10))
     before = {p: p.stat().st_mtime_ns for p in store.rglob("*") if p.is_file() and p.name != "store.json"}
     write_robomimic(path.parent / "more.hdf5", [toy_episode(99)])
-    assert ingest(find_sources(path.parent), store, 10)["episodes"] == 12
+    assert ingest(find_sources(path.parent), store, at(10))["episodes"] == 12
     assert all(p.stat().st_mtime_ns == time for p, time in before.items())
     (path.parent / "more.hdf5").unlink()
-    assert ingest(find_sources(path.parent), store, 10)["episodes"] == 11
+    assert ingest(find_sources(path.parent), store, at(10))["episodes"] == 11
     assert len(listed_segments(store)) == 1
 
 
 def test_a_killed_ingest_is_finished_by_the_next(recording, tmp_path):
     path, episodes = recording
-    ingest(find_sources(path.parent), tmp_path / "whole", 10)
+    ingest(find_sources(path.parent), tmp_path / "whole", at(10))
     store = tmp_path / "store"
-    ingest(find_sources(path.parent), store, 10)
+    ingest(find_sources(path.parent), store, at(10))
     (store / "store.json").unlink()  # killed before the commit
     half = store / f".{listed_segments(tmp_path / 'whole')[0]}.abcdef"
     half.mkdir()  # killed while building
     with pytest.raises(DataError, match="not a finished"):
         segment_names(store)
-    ingest(find_sources(path.parent), store, 10)
+    ingest(find_sources(path.parent), store, at(10))
     assert len(list(read_store(store))) == len(episodes)
     assert not half.exists()
     files = [
@@ -91,7 +95,7 @@ def test_a_bad_episode_is_named_and_leaves_no_store(tmp_path, kind):
     path.parent.mkdir()
     write_robomimic(path, [toy_episode(0), toy_episode(1), harm(toy_episode(2))])
     with pytest.raises(DataError, match=message) as error:
-        ingest(find_sources(path.parent), tmp_path / "store", 10)
+        ingest(find_sources(path.parent), tmp_path / "store", at(10))
     assert "demos.hdf5" in str(error.value)
     assert "demo_2" in str(error.value)
     assert not (tmp_path / "store" / "store.json").exists()
@@ -114,7 +118,7 @@ def test_a_corrupt_hdf5_is_named(tmp_path, harm):
     else:
         path.write_bytes(path.read_bytes()[:3000] if harm == "truncated" else b"not hdf5")
     with pytest.raises(DataError, match=r"demos\.hdf5"):
-        ingest(find_sources(path), tmp_path / "store", 10)
+        ingest(find_sources(path), tmp_path / "store", at(10))
 
 
 def test_links_out_of_a_file_are_refused(tmp_path):
@@ -122,7 +126,7 @@ def test_links_out_of_a_file_are_refused(tmp_path):
     with h5py.File(tmp_path / "demos.hdf5", "w") as file:
         file["data"] = h5py.ExternalLink("other.hdf5", "/data")
     with pytest.raises(DataError, match="no group 'data'"):
-        ingest(find_sources(tmp_path / "demos.hdf5"), tmp_path / "store", 10)
+        ingest(find_sources(tmp_path / "demos.hdf5"), tmp_path / "store", at(10))
 
 
 def test_pickled_and_missing_zarr_chunks_are_refused(tmp_path):
@@ -132,17 +136,17 @@ def test_pickled_and_missing_zarr_chunks_are_refused(tmp_path):
     text = header.read_text()
     header.write_text(text.replace("<f4", "|O"))
     with pytest.raises(DataError, match="not a plain array"):
-        ingest(find_sources(path), tmp_path / "store", 10)
+        ingest(find_sources(path), tmp_path / "store", at(10))
     header.write_text(text)
     (path / "data" / "goal" / "0.0").unlink()
     with pytest.raises(DataError, match="missing"):
-        ingest(find_sources(path), tmp_path / "store", 10)
+        ingest(find_sources(path), tmp_path / "store", at(10))
 
 
 def test_a_flipped_bit_in_any_file_of_the_store_is_refused(recording, tmp_path):
     path, _ = recording
     store = tmp_path / "store"
-    ingest(find_sources(path.parent), store, 10)
+    ingest(find_sources(path.parent), store, at(10))
     for number, file in enumerate(sorted(p for p in store.rglob("*") if p.is_file() and p.name != "store.json")):
         whole = file.read_bytes()
         data = bytearray(whole)
@@ -163,7 +167,7 @@ def test_compaction_keeps_every_episode_in_order(tmp_path):
         paths[-1].parent.mkdir(exist_ok=True)
         write_robomimic(paths[-1], [toy_episode(number)])
     store = tmp_path / "store"
-    ingest(find_sources(tmp_path / "data"), store, 10)
+    ingest(find_sources(tmp_path / "data"), store, at(10))
     before = list(read_store(store))
     names = listed_segments(store)
     compact(store, names[1:], 10)

@@ -11,6 +11,7 @@ from recordings import (
     FPS,
     TASK,
     WRITERS,
+    at,
     write_lerobot,
     write_lerobot_v21,
     write_minari,
@@ -99,7 +100,7 @@ def test_rate_and_instruction_are_facts_and_another_rate_is_refused(tmp_path, na
     (episode,) = read(tmp_path / name)
     assert (episode.facts["fps"], episode.facts["task"]) == (FPS, TASK)
     with pytest.raises(DataError, match="recorded at 10 Hz, the task runs at 20 Hz"):
-        ingest(find_sources(tmp_path / name), tmp_path / "store", 20)
+        ingest(find_sources(tmp_path / name), tmp_path / "store", at(20))
 
 
 def test_a_filter_key_takes_its_subset(tmp_path):
@@ -108,8 +109,8 @@ def test_a_filter_key_takes_its_subset(tmp_path):
     with h5py.File(path, "a") as file:
         file["mask/train"] = np.array([b"demo_3", b"demo_1"])
     assert [e.facts["name"] for e in read(path, "train")] == ["demo_1", "demo_3"]
-    assert ingest(find_sources(path), store, 10)["episodes"] == 4
-    assert ingest(find_sources(path, "train"), store, 10)["episodes"] == 2
+    assert ingest(find_sources(path), store, at(10))["episodes"] == 4
+    assert ingest(find_sources(path, "train"), store, at(10))["episodes"] == 2
     with pytest.raises(DataError, match="no filter key 'valid', found train"):
         read(path, "valid")
     write_npz(tmp_path / "npz", [toy_episode(0)])

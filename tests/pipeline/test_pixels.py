@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from recordings import at
 
 from postbc.config import FinetuneConfig, Method, PretrainConfig, TaskConfig
 from postbc.demos.convert import columns, convert
@@ -56,7 +57,7 @@ def write(path, episodes, **extra):
 def taken_in(recording, folder):
     task = get_task("pusht_pixels")
     assert task.draw
-    ingest(find_sources(recording), folder, 10, None, Drawing("img", task.draw))
+    ingest(find_sources(recording), folder, at(10), None, Drawing("img", task.draw))
     return list(read_store(folder))
 
 

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float32, UInt8
+from jaxtyping import Bool, Float32, Float64, UInt8
 from numpy import ndarray
 
 from postbc.errors import DataError
@@ -14,7 +14,8 @@ from postbc.errors import DataError
 class Episode:
     """T steps; ``obs[t]`` is what was seen before ``action[t]``, ``reward[t]`` and ``success[t]`` what came of it.
 
-    ``facts`` are JSON values about the episode: its name in the source, operator, seed.
+    ``facts`` are JSON values about the episode: its name in the source, operator, seed. ``timestamp`` is in seconds, where
+    the source has them; they are checked and not stored.
     """
 
     action: Float32[ndarray, "T A"]
@@ -22,6 +23,7 @@ class Episode:
     reward: Float32[ndarray, "T"]
     success: Bool[ndarray, "T"]
     facts: dict[str, Any] = field(default_factory=dict)
+    timestamp: Float64[ndarray, "T"] | None = None
 
     def __len__(self) -> int:
         return len(self.action)

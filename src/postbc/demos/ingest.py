@@ -1,5 +1,6 @@
 """Take recordings into the demonstration store: checked, whole episodes, and on from where a killed ingest stopped."""
 
+import logging
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,11 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
-from postbc.demos.episode import Episode, check_episode, check_layout, layout
+from postbc.demos.checks import Checker, Finding, Severity, grouped
+from postbc.demos.episode import Episode
 from postbc.demos.readers import Source
 from postbc.demos.store import INDEX, SEGMENT_BYTES, commit, segment_is_whole, write_segment
 from postbc.errors import DataError
-from postbc.progress import Track
+from postbc.progress import Track, log
 
 
 @dataclass(frozen=True)
@@ -30,26 +32,20 @@ class Drawing:
 
 
 def _checked(
-    sources: list[Source], fps: float, limit: int | None, drawing: Drawing | None
+    sources: list[Source], limit: int | None, drawing: Drawing | None, checker: Checker, findings: list[Finding]
 ) -> Iterator[tuple[str, Episode]]:
-    """(source sha256, episode) for every episode, each one checked on its own, its rate, and against the first."""
-    expected = None
+    """(source sha256, episode) for every episode that passes; what does not stop it is added to ``findings``."""
     taken = 0
     for source in sources:
         digest = source.sha256
         for episode in islice(source.episodes(), None if limit is None else limit - taken):
-            where = f"{source.path}: {episode.facts['name']}"
-            check_episode(episode, where)
-            if episode.facts.get("fps", fps) != fps:
-                raise DataError(f"{where}: recorded at {episode.facts['fps']:g} Hz, the task runs at {fps:g} Hz.")
-            episode = drawing(episode) if drawing else episode
-            expected = expected or layout(episode)
-            check_layout(episode, expected, where)
+            drawn = drawing(episode) if drawing else episode
+            for found in checker.add(drawn, f"{source.path}: {episode.facts['name']}"):
+                if checker.stops(found):
+                    raise DataError(f"{found}; what each check means: docs/demonstrations.md")
+                findings.append(found)
             taken += 1
-            yield (
-                digest,
-                replace(episode, facts={**episode.facts, "source": source.path.name, "sha256": digest}),
-            )
+            yield digest, replace(drawn, facts={**drawn.facts, "source": source.path.name, "sha256": digest})
 
 
 def _segments(episodes: Iterator[tuple[str, Episode]]) -> Iterator[tuple[str, list[Episode]]]:
@@ -67,9 +63,13 @@ def _segments(episodes: Iterator[tuple[str, Episode]]) -> Iterator[tuple[str, li
 
 
 def ingest(
-    sources: list[Source], store: Path, fps: float, max_episodes: int | None = None, drawing: Drawing | None = None
+    sources: list[Source],
+    store: Path,
+    checker: Checker,
+    max_episodes: int | None = None,
+    drawing: Drawing | None = None,
 ) -> dict[str, int]:
-    """Bring ``store`` to hold exactly the recordings ``sources``; returns counts of episodes and steps.
+    """Bring ``store`` to hold exactly the recordings ``sources``; returns counts of episodes, steps and warnings.
 
     What is already stored is kept, what is new is appended, what is gone from ``sources`` is dropped. Raises DataError
     (file, episode and key named) at the first bad episode, before the store's index changes.
@@ -77,9 +77,11 @@ def ingest(
     digests = [source.sha256 for source in sources]
     if len(set(digests)) < len(digests):
         raise DataError(f"The same recording is there twice: {', '.join(str(s.path) for s in sources)}.")
-    names, episodes, steps = list[str](), 0, 0
+    names, findings, episodes, steps = list[str](), list[Finding](), 0, 0
+    fps = checker.expected.fps
+    assert fps is not None  # noqa: S101 - a task has a rate
     with Track("ingest", len(sources)) as bar:
-        for name, group in _segments(_checked(sources, fps, max_episodes, drawing)):
+        for name, group in _segments(_checked(sources, max_episodes, drawing, checker, findings)):
             # The limit is part of a segment's identity: a set cut short must not pass for the whole one.
             name = name if max_episodes is None else f"{name}-first{max_episodes}"
             name = f"{name}-{drawing.key}" if drawing else name
@@ -88,7 +90,12 @@ def ingest(
             names.append(name)
             episodes, steps = episodes + len(group), steps + sum(map(len, group))
             bar.advance(len(names) - bar.done, f"{episodes} episodes")
-    commit(store, names)
+    findings += checker.finish()
+    for found, more in grouped(findings):
+        level = logging.INFO if found.severity is Severity.NOTE else logging.WARNING
+        log.log(level, "%s%s", found, f" and in {more} more" if more else "")
+    warnings = [found.json() for found in findings if found.severity is not Severity.NOTE]
+    commit(store, names, warnings)
     for stale in (p for p in store.iterdir() if p.name not in (*names, INDEX)):
         shutil.rmtree(stale) if stale.is_dir() else stale.unlink()
-    return {"episodes": episodes, "steps": steps}
+    return {"episodes": episodes, "steps": steps, "warnings": len(warnings)}

@@ -10,7 +10,7 @@ array, which keeps the number of files small. Every chunk carries a zstd checksu
 """
 
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,10 @@ def write_segment(store: Path, name: str, episodes: list[Episode], fps: float) -
         write_manifest(building)
 
 
-def commit(store: Path, names: Iterable[str]) -> None:
-    """Make ``names``, in this order, the content of the store."""
+def commit(store: Path, names: Iterable[str], warnings: Sequence[dict[str, Any]] = ()) -> None:
+    """Make ``names``, in this order, the content of the store; ``warnings`` are what checks found in them."""
     segments = [{"name": name, "fingerprint": fingerprint(store / name)} for name in names]
-    write_json(store / INDEX, {"format": FORMAT, "segments": segments})
+    write_json(store / INDEX, {"format": FORMAT, "segments": segments, "warnings": list(warnings)})
 
 
 def segment_names(store: Path) -> list[str]:
@@ -126,6 +126,6 @@ def compact(store: Path, names: list[str], fps: float) -> None:
     episodes = [episode for name in names for episode in read_segment(store / name)]
     write_segment(store, joined, episodes, fps)
     kept = [joined if name == names[0] else name for name in listed_segments(store)]
-    commit(store, [name for name in kept if name not in names])
+    commit(store, [name for name in kept if name not in names], read_json(store / INDEX).get("warnings", []))
     for name in names:
         shutil.rmtree(store / name)

@@ -99,7 +99,9 @@ def _episode(path: Path, info: Row, features: Row, row: Row) -> Episode:
     if "action" not in columns:
         raise DataError(f"{where}: there is no action.")
     facts = {"name": f"episode_{number}", "fps": row["fps"], "task": "; ".join(map(str, row.get("tasks") or []))}
-    return Episode(columns["action"], obs, reward.astype(np.float32), success > 0, facts)
+    clock = columns.get("timestamp")
+    timestamp = None if clock is None else clock.reshape(count).astype(np.float64)
+    return Episode(columns["action"], obs, reward.astype(np.float32), success > 0, facts, timestamp)
 
 
 @lru_cache(maxsize=1)  # episodes lie in a file one after the other
