@@ -224,20 +224,24 @@ def looks(successes):
     return look
 
 
-def test_the_best_policy_that_was_looked_at_is_kept(tmp_path):
+@pytest.mark.parametrize(
+    ("rewards", "kept_look"), [(None, 3), ([0.9, 0.9, 0.8, 0.7, 0.9], 2), ([0.1, 0.9, 0.4, 0.4, 0.9], 3)]
+)
+def test_the_best_policy_that_was_looked_at_is_kept(tmp_path, rewards, kept_look):
     config = replace(BASE, env_steps=1000, initial_steps=0, evaluate_every=250)
     seen = []
 
     def look(policy, vector):
         vector.reset([50_000, 60_000])
         seen.append({k: v.clone() for k, v in policy.actor.state_dict().items()})
-        return {"success": [0.1, 0.6, 0.9, 0.9, 0.2][len(seen) - 1]}
+        row = {"success": [0.1, 0.6, 0.9, 0.9, 0.2][len(seen) - 1]}
+        return row if rewards is None else {**row, "mean_max_reward": rewards[len(seen) - 1]}
 
-    learner, rows = run(tmp_path, config, Identity(), evaluate=look)
-    assert [row["success"] for row in rows] == [0.1, 0.6, 0.9, 0.9, 0.2]
+    learner, curve = run(tmp_path, config, Identity(), evaluate=look)
+    assert [row["success"] for row in curve] == [0.1, 0.6, 0.9, 0.9, 0.2]
     kept = learner.policy().actor.state_dict()
     same = [all(torch.equal(kept[k], one[k]) for k in kept) for one in seen]
-    assert same == [False, False, False, True, False]  # the later of equals
+    assert same == [number == kept_look for number in range(5)]  # of equals the later one
 
 
 def test_the_best_is_kept_across_a_kill(tmp_path):

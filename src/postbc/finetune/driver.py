@@ -56,7 +56,8 @@ class Progress:
     metrics: Metrics = field(default_factory=dict)  # of the last gradient step
     rows: list[Row] = field(default_factory=list)
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
-    best: float = -1.0  # success of the best policy looked at, and after how many steps it was
+    best: float = -1.0  # success of the best policy looked at, its mean best reward, after how many steps it was
+    best_reward: float = -math.inf
     best_at: int = 0
 
     def state(self) -> dict[str, Any]:
@@ -73,8 +74,9 @@ def finetune(learner: Learner, arena: Arena) -> list[Row]:
     """Spend the budget of ``learner.config`` in the arena; goes on from the checkpoint when there is one.
 
     Returns the learning curve: a row for the start, for every look and for the end, counted in control steps. Where
-    policies were looked at, ``learner`` ends as the best of them (the later of equals), else as the last. Raises
-    TrainingDivergedError when a loss is no longer finite or values explode; the last checkpoint is kept.
+    policies were looked at, ``learner`` ends as the best of them by success, then by the mean largest reward (the later
+    of equals), else as the last. Raises TrainingDivergedError when a loss is no longer finite or values explode; the last
+    checkpoint is kept.
     """
     run = _Run(learner, arena)
     with Track("finetune", learner.config.env_steps) as bar:
@@ -171,8 +173,10 @@ class _Run:
         if self.arena.evaluate is not None:
             with self.watch("looking"):
                 row |= self.arena.evaluate(self.learner.policy(), self.arena.vector)
-            if row["success"] >= progress.best:
-                progress.best, progress.best_at = row["success"], progress.env_steps
+            # Where success is rare, looks that tie in it differ in how near they came.
+            found = row["success"], row.get("mean_max_reward", 0.0)
+            if found >= (progress.best, progress.best_reward):
+                (progress.best, progress.best_reward), progress.best_at = found, progress.env_steps
                 self.best = {n: {k: v.clone() for k, v in own.items()} for n, own in self.learner.weights().items()}
         progress.rows.append(row | progress.metrics)
         self.arena.journal.add(progress.rows[-1])
