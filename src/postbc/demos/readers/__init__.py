@@ -1,7 +1,8 @@
 """Readers of recorded demonstrations: one file a format, chosen by looking at the files.
 
 A reader has ``matches(path)``, true for what it can read, and ``read(path)``, which yields episodes in the order of the
-recording. Both raise DataError that names the file, the episode and the key. Facts of an episode that mean the same
+recording. What is wrong with a recording is a DataError that names the file, the episode and the key; what a library says
+of a damaged file is made one in :meth:`Source.episodes`. Facts of an episode that mean the same
 everywhere: ``name``, ``fps``, ``task`` (the instruction), ``operator``. To add a format, write a file beside these and add
 it to READERS.
 """
@@ -40,13 +41,17 @@ class Source:
         return found if self.filter_key is None else _digest((found, self.filter_key))
 
     def episodes(self) -> Iterator[Episode]:
-        """The recorded episodes, in order; DataError where the format has no filter keys."""
-        if self.filter_key is None:
-            yield from self.reader.read(self.path)
-        elif self.reader is robomimic:
-            yield from robomimic.read(self.path, self.filter_key)
-        else:
+        """The recorded episodes, in order; DataError for a damaged recording, or where the format has no filter keys."""
+        if self.filter_key is not None and self.reader is not robomimic:
             raise DataError(f"{self.path}: only robomimic's files have filter keys, this is {self.format}.")
+        chosen = (self.path,) if self.filter_key is None else (self.path, self.filter_key)
+        try:
+            yield from self.reader.read(*chosen)
+        except DataError:
+            raise
+        except Exception as error:  # libraries have many words for a damaged file
+            said = f"{type(error).__name__}: {error}"
+            raise DataError(f"{self.path}: not readable as {self.format} ({said}). Copy or record it again.") from error
 
 
 def _digest(value: object) -> str:

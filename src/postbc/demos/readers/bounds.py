@@ -1,7 +1,9 @@
 """What a reader takes from a file at most, and where it looks: a header is not trusted before it is believed."""
 
+import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -9,6 +11,19 @@ from numpy.typing import DTypeLike
 from postbc.errors import DataError
 
 EPISODE_BYTES = 4 * 2**30  # of one array of one episode, unpacked
+
+JSON_BYTES = 64 * 2**20
+
+
+def described(path: Path) -> dict[str, Any]:
+    """The JSON object in a file that comes with a recording; DataError for anything else."""
+    try:
+        found = json.loads(path.read_bytes()) if path.stat().st_size <= JSON_BYTES else None
+    except ValueError as error:
+        raise DataError(f"{path}: not JSON ({error}).") from error
+    if not isinstance(found, dict):
+        raise DataError(f"{path}: expected a JSON object of at most 64 MiB.")
+    return found
 
 
 def check_size(shape: tuple[int, ...], dtype: DTypeLike, where: str) -> None:

@@ -23,8 +23,11 @@ HEADER_BYTES = 2**20
 
 def matches(path: Path) -> bool:
     """True for a Zarr 2 group with ``meta/episode_ends``."""
-    if path.suffix == ".zip" and zipfile.is_zipfile(path):
-        return f"{ENDS}/{HEADER}" in zipfile.ZipFile(path).namelist()
+    if path.suffix == ".zip" and path.is_file():
+        try:
+            return f"{ENDS}/{HEADER}" in zipfile.ZipFile(path).namelist()
+        except (zipfile.BadZipFile, ValueError):
+            return True  # damaged: reading it says so
     return (path / ".zgroup").is_file() and (path / ENDS).is_dir()
 
 

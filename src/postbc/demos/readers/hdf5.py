@@ -1,5 +1,6 @@
 """What readers of HDF5 share: nothing but plain arrays that lie in the file itself is opened."""
 
+import re
 from collections.abc import Iterator
 
 import h5py
@@ -42,3 +43,9 @@ def tree(parent: h5py.Group, where: str, prefix: str = "") -> Iterator[tuple[str
 def plain(value: object) -> object:
     """An attribute as a JSON value."""
     return value.item() if isinstance(value, np.generic) else str(value)
+
+
+def number(name: str) -> tuple[int, str]:
+    """Sorts names by the number they end in."""
+    digits = re.search(r"\d+$", name)
+    return (int(digits.group()) if digits else -1, name)

@@ -21,9 +21,8 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from postbc.demos.episode import Episode
-from postbc.demos.readers.bounds import check_size, inside
+from postbc.demos.readers.bounds import check_size, described, inside
 from postbc.errors import DataError
-from postbc.storage.atomic import read_json
 
 INFO = Path("meta") / "info.json"
 OBSERVATION = "observation."
@@ -38,16 +37,10 @@ def matches(path: Path) -> bool:
 
 def read(path: Path) -> Iterator[Episode]:
     """Yield the episodes in order; DataError naming episode and key, e.g. for a video that is too short."""
-    info = read_json(path / INFO)
-    try:
-        version, features = str(info["codebase_version"]), dict(info["features"])
-        fps, episodes = float(info["fps"]), _episodes(path, version)
-        for row in episodes:
-            yield _episode(path, info, features, {**row, "fps": fps})
-    except (KeyError, TypeError, AttributeError, IndexError) as error:
-        raise DataError(f"{path}: meta/ is not what LeRobot writes ({type(error).__name__}: {error}).") from error
-    except (OSError, ValueError, pa.ArrowException) as error:
-        raise DataError(f"{path}: not readable ({error}).") from error
+    info = described(path / INFO)
+    version, features, fps = str(info["codebase_version"]), dict(info["features"]), float(info["fps"])
+    for row in _episodes(path, version):
+        yield _episode(path, info, features, {**row, "fps": fps})
 
 
 def _episodes(path: Path, version: str) -> list[Row]:

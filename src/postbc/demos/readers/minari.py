@@ -5,7 +5,6 @@ truncations, infos}``. Observations number one more than actions: the last, seen
 """
 
 import io
-import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +13,9 @@ import numpy as np
 from PIL import Image
 
 from postbc.demos.episode import Episode
-from postbc.demos.readers.bounds import check_size
-from postbc.demos.readers.hdf5 import array, group, plain
+from postbc.demos.readers.bounds import check_size, described
+from postbc.demos.readers.hdf5 import array, group, number, plain
 from postbc.errors import DataError
-from postbc.storage.atomic import read_json
 
 FILE, METADATA = "main_data.hdf5", "metadata.json"
 
@@ -38,19 +36,11 @@ def read(path: Path) -> Iterator[Episode]:
     A step is a success where ``infos/success`` says so; where that was not recorded success is not known and False.
     """
     folder = _folder(path)
-    described = read_json(folder / METADATA)
-    recorded = {k: described[k] for k in ("dataset_id", "env_spec", "author") if described.get(k)}
-    try:
-        with h5py.File(folder / FILE, "r") as file:
-            for name in sorted(file, key=_number):
-                yield _episode(group(file, name, str(path)), path, name, recorded)
-    except (OSError, RuntimeError, KeyError) as error:
-        raise DataError(f"{folder / FILE}: not readable as HDF5 ({error}). Copy or download it again.") from error
-
-
-def _number(name: str) -> tuple[int, str]:
-    digits = re.search(r"\d+$", name)
-    return (int(digits.group()) if digits else -1, name)
+    known = described(folder / METADATA)
+    recorded = {k: known[k] for k in ("dataset_id", "env_spec", "author") if known.get(k)}
+    with h5py.File(folder / FILE, "r") as file:
+        for name in sorted(file, key=number):
+            yield _episode(group(file, name, str(path)), path, name, recorded)
 
 
 def _episode(episode: h5py.Group, path: Path, name: str, recorded: dict[str, object]) -> Episode:

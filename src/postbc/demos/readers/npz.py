@@ -16,9 +16,8 @@ import numpy as np
 from numpy.lib import format as npy
 
 from postbc.demos.episode import Episode
-from postbc.demos.readers.bounds import check_size, inside
+from postbc.demos.readers.bounds import check_size, described, inside
 from postbc.errors import DataError
-from postbc.storage.atomic import read_json
 
 INDEX = "episodes.json"
 
@@ -30,8 +29,8 @@ def matches(path: Path) -> bool:
 
 def read(path: Path) -> Iterator[Episode]:
     """Yield the episodes; DataError naming file and array."""
-    said = read_json(path / INDEX)
-    keys = said.get("keys", {}) if isinstance(said, dict) else None
+    said = described(path / INDEX)
+    keys = said.get("keys", {})
     if not isinstance(keys, dict) or not all(isinstance(name, str) for name in keys.values()):
         raise DataError(f'{path / INDEX}: expected {{"fps": …, "task": …, "keys": {{key: array, …}}}}.')
     facts = {key: said[key] for key in ("fps", "task", "operator") if key in said}
@@ -64,18 +63,15 @@ def _stored(values: np.ndarray) -> np.ndarray:
 
 def _arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
     """The arrays of one file; each header is looked at before its numbers are unpacked."""
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for member in archive.namelist():
-                where = f"{path}: {member}"
-                with archive.open(member) as file:
-                    version = npy.read_magic(file)
-                    header = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
-                    shape, _, dtype = header
-                    if dtype.kind not in "fiub":  # objects are pickled, and unpickling runs code
-                        raise DataError(f"{where}: not an array of numbers (dtype {dtype}).")
-                    check_size(shape, dtype, where)
-                with archive.open(member) as file:
-                    yield member.removesuffix(".npy"), npy.read_array(file, allow_pickle=False)
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile, NotImplementedError, RuntimeError) as error:
-        raise DataError(f"{path}: not readable as .npz ({error}).") from error
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.namelist():
+            where = f"{path}: {member}"
+            with archive.open(member) as file:
+                version = npy.read_magic(file)
+                header = npy.read_array_header_1_0(file) if version == (1, 0) else npy.read_array_header_2_0(file)
+                shape, _, dtype = header
+                if dtype.kind not in "fiub":  # objects are pickled, and unpickling runs code
+                    raise DataError(f"{where}: not an array of numbers (dtype {dtype}).")
+                check_size(shape, dtype, where)
+            with archive.open(member) as file:
+                yield member.removesuffix(".npy"), npy.read_array(file, allow_pickle=False)

@@ -6,7 +6,6 @@ laid out alike and hold the instruction in ``problem_info``.
 """
 
 import json
-import re
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -14,7 +13,7 @@ from pathlib import Path
 import h5py
 
 from postbc.demos.episode import Episode
-from postbc.demos.readers.hdf5 import array, group, plain, tree
+from postbc.demos.readers.hdf5 import array, group, number, plain, tree
 from postbc.errors import DataError
 
 DESCRIBED = ("env_args", "problem_info")  # JSON attributes of ``data``
@@ -28,21 +27,13 @@ def matches(path: Path) -> bool:
 def read(path: Path, subset: str | None = None) -> Iterator[Episode]:
     """Yield the demonstrations in the order of their numbers, or those of the filter key ``subset``.
 
-    Raises DataError when the file is corrupt, is not robomimic's or has no such key.
+    Raises DataError when the file is not robomimic's or has no such key.
     """
-    try:
-        with h5py.File(path, "r") as file:
-            data = group(file, "data", str(path))
-            recorded = {key: str(data.attrs[key]) for key in DESCRIBED if key in data.attrs}
-            for name in sorted(data if subset is None else _subset(file, subset, path), key=_number):
-                yield _episode(group(data, name, str(path)), path, name, recorded | _described(recorded))
-    except (OSError, RuntimeError, KeyError) as error:
-        raise DataError(f"{path}: not readable as HDF5 ({error}). Copy or record it again.") from error
-
-
-def _number(name: str) -> tuple[int, str]:
-    digits = re.search(r"\d+$", name)
-    return (int(digits.group()) if digits else -1, name)
+    with h5py.File(path, "r") as file:
+        data = group(file, "data", str(path))
+        recorded = {key: str(data.attrs[key]) for key in DESCRIBED if key in data.attrs}
+        for name in sorted(data if subset is None else _subset(file, subset, path), key=number):
+            yield _episode(group(data, name, str(path)), path, name, recorded | _described(recorded))
 
 
 def _subset(file: h5py.File, key: str, path: Path) -> list[str]:
