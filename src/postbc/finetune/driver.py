@@ -57,7 +57,7 @@ class Progress:
     rows: list[Row] = field(default_factory=list)
     recent: deque[bool] = field(default_factory=lambda: deque(maxlen=WINDOW))
     best: float = -1.0  # success of the best policy looked at, its mean best reward, after how many steps it was
-    best_reward: float = -math.inf
+    best_reward: float = 0.0
     best_at: int = 0
 
     def state(self) -> dict[str, Any]:
