@@ -151,7 +151,10 @@ class Checker:
         except DataError as error:
             return [Finding("malformed", where, str(error).removeprefix(f"{where}: "))]
         found = [*self._clock(episode, where), *self._actions(episode, where), *_observations(episode, where)]
-        content = hashlib.sha256(b"".join(episode.arrays()[k].tobytes() for k in sorted(episode.arrays()))).hexdigest()
+        digest = hashlib.sha256()
+        for _, values in sorted(episode.arrays().items()):
+            digest.update(np.ascontiguousarray(values))
+        content = digest.hexdigest()
         if content in self._seen:
             found.append(Finding("duplicate_episode", where, f"the same as {self._seen[content]}"))
         self._seen.setdefault(content, where)

@@ -39,12 +39,11 @@ def _checked(
     for source in sources:
         digest = source.sha256
         for episode in islice(source.episodes(), None if limit is None else limit - taken):
-            drawn = drawing(episode) if drawing else episode
-            for found in checker.add(drawn, f"{source.path}: {episode.facts['name']}"):
+            for found in checker.add(episode, f"{source.path}: {episode.facts['name']}"):
                 if checker.stops(found):
                     raise DataError(f"{found}; what each check means: docs/demonstrations.md")
                 findings.append(found)
-            taken += 1
+            drawn, taken = drawing(episode) if drawing else episode, taken + 1
             yield digest, replace(drawn, facts={**drawn.facts, "source": source.path.name, "sha256": digest})
 
 

@@ -33,7 +33,8 @@ def read(path: Path) -> Iterator[Episode]:
     keys = said.get("keys", {})
     if not isinstance(keys, dict) or not all(isinstance(name, str) for name in keys.values()):
         raise DataError(f'{path / INDEX}: expected {{"fps": …, "task": …, "keys": {{key: array, …}}}}.')
-    facts = {key: said[key] for key in ("fps", "task", "operator") if key in said}
+    facts: dict[str, Any] = {key: str(said[key]) for key in ("task", "operator") if key in said}
+    facts |= {"fps": float(said["fps"])} if "fps" in said else {}
     files = sorted(child.name for child in path.iterdir() if child.suffix == ".npz")
     if not files:
         raise DataError(f"{path}: there is no .npz file beside {INDEX}.")
