@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 from recordings import WRITERS, at, write_diffusion_policy, write_robomimic
 from toy import toy_episode
+from typer.testing import CliRunner
 
+from postbc.cli import app
 from postbc.demos.ingest import ingest
 from postbc.demos.readers import find_sources
 from postbc.demos.store import compact, listed_segments, read_store, segment_names
@@ -174,3 +176,19 @@ def test_compaction_keeps_every_episode_in_order(tmp_path):
     after = list(read_store(store))
     assert len(listed_segments(store)) == 2
     assert all(np.array_equal(a.action, b.action) for a, b in zip(after, before, strict=True))
+
+
+def test_a_store_goes_out_as_robomimic_and_comes_back(recording, tmp_path):
+    path, episodes = recording
+    ingest(find_sources(path.parent), tmp_path / "store", at(10))
+    command = ["export", str(tmp_path / "out" / "set.hdf5"), "--store", str(tmp_path / "store")]
+    assert "11 episodes" in CliRunner().invoke(app, command).stdout
+    assert CliRunner().invoke(app, command).exit_code == 2  # nothing is replaced unasked
+    assert CliRunner().invoke(app, [*command, "--force"]).exit_code == 0
+    stored = list(read_store(tmp_path / "store"))
+    ingest(find_sources(tmp_path / "out"), tmp_path / "again", at(10))
+    for ours, theirs in zip(read_store(tmp_path / "again"), stored, strict=True):
+        assert all(np.array_equal(ours.arrays()[k], v) for k, v in theirs.arrays().items())
+        known = {k: v for k, v in theirs.facts.items() if k not in ("name", "source", "sha256")}
+        assert ours.facts.items() >= known.items()
+    assert len(stored) == len(episodes)

@@ -5,7 +5,7 @@ from typing import Any
 import typer
 from typer.core import TyperGroup
 
-from postbc.cli import check, coverage, inspect, models, preset, robot, tasks, watch
+from postbc.cli import check, coverage, export, inspect, models, preset, robot, tasks, watch
 from postbc.errors import PostbcError
 
 
@@ -33,6 +33,7 @@ app.add_typer(robot.app, name="robot")
 app.command()(coverage.coverage)
 app.command()(inspect.inspect)
 app.command()(check.check)
+app.command()(export.export)
 app.command("tasks")(tasks.list_tasks)
 app.command()(preset.preset)
 app.command()(tasks.collect)

@@ -41,6 +41,24 @@ def atomic_write(path: Path, data: bytes | str) -> None:
     fsync_path(path.parent)
 
 
+@contextmanager
+def atomic_file(path: Path) -> Iterator[Path]:
+    """Yield a file to fill; on success it replaces ``path`` and is on the disk, on any error ``path`` is as it was."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    os.close(fd)
+    building = Path(name)
+    try:
+        yield building
+        building.chmod(0o644)  # mkstemp makes it private; artifacts are shared like any other file
+        fsync_path(building)
+        building.replace(path)
+    except BaseException:
+        building.unlink(missing_ok=True)
+        raise
+    fsync_path(path.parent)
+
+
 def write_json(path: Path, value: Any) -> None:
     """Write ``value`` as sorted, indented JSON; equal values give equal bytes."""
     atomic_write(path, json.dumps(value, indent=2, sort_keys=True, allow_nan=False) + "\n")

@@ -56,10 +56,12 @@ def _described(recorded: dict[str, str]) -> dict[str, object]:
 def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, object]) -> Episode:
     where = f"{path}: {name}"
     reward = array(demo, "rewards", where)
+    # The sparse reward is 1 exactly where the task is done; `postbc export` says so itself, for rewards that are not sparse.
+    success = array(demo, "success", where) if "success" in demo else reward
     return Episode(
         action=array(demo, "actions", where),
         obs=dict(tree(group(demo, "obs", where), f"{where}/obs")),
         reward=reward,
-        success=reward > 0,  # the sparse reward is 1 exactly where the task is done
+        success=success > 0,
         facts={"name": name, **recorded, **{k: plain(v) for k, v in sorted(demo.attrs.items()) if k != "model_file"}},
     )

@@ -7,8 +7,6 @@ times are stored and the file format's version is fixed.
 
 import io
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +16,7 @@ import h5py
 import numpy as np
 
 from postbc.sims.task import Array, Operator, TaskEnv
-from postbc.storage.atomic import atomic_write, fsync_path
+from postbc.storage.atomic import atomic_file, atomic_write
 
 FORMAT: Final = ("v110", "v110")  # oldest and newest HDF5 release that may have to read the file
 COMPRESSION: Final = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
@@ -84,20 +82,8 @@ def write_hdf5(path: Path, episodes: Sequence[Episode], env_args: Mapping[str, A
 
     ``env_args`` is robomimic's description of the environment, JSON-able.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(fd)
-    building = Path(name)
-    try:
-        with h5py.File(building, "w", libver=FORMAT) as file:
-            _fill(file, episodes, env_args)
-        building.chmod(0o644)  # mkstemp makes it private
-        fsync_path(building)
-        building.replace(path)
-    except BaseException:
-        building.unlink(missing_ok=True)
-        raise
-    fsync_path(path.parent)
+    with atomic_file(path) as building, h5py.File(building, "w", libver=FORMAT) as file:
+        _fill(file, episodes, env_args)
 
 
 def write_part(path: Path, episode: Episode) -> None:
