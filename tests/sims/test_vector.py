@@ -105,3 +105,22 @@ def check_that_it_goes_on(n, seeds, before, stepping, history):
         obs = first.obs
     one.close()
     other.close()
+
+
+@pytest.mark.parametrize("stepping", Stepping)
+def test_a_lone_environment_plays_a_chunk_as_soon_as_it_is_begun(stepping: Stepping):
+    """A robot: learning that goes on in between must not come before the actions that were chosen for what it saw."""
+    played = []
+
+    class Watched(type(TASK.make())):
+        def _advance(self, action):
+            played.append(action)
+            return super()._advance(action)
+
+    vector = ChunkEnvs(Watched, 3, 60, stepping).vector(1, DISCOUNT)
+    obs = vector.reset([1, 2])
+    vector.begin(command(obs[0], 3)[None])
+    assert len(played) == 3
+    vector.finish()
+    assert len(played) == 3
+    vector.close()

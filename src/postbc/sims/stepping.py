@@ -33,18 +33,22 @@ class _Ahead(gym.Wrapper):
 
 
 class SerialVectorEnv(SyncVectorEnv):
-    """Gymnasium's SyncVectorEnv, stepped in two calls like its AsyncVectorEnv; everything happens in the second."""
+    """Gymnasium's SyncVectorEnv, stepped in two calls like its AsyncVectorEnv.
+
+    Everything happens in the first: what a robot is asked to do was chosen for what it has just seen, so nothing that takes
+    time may come in between.
+    """
 
     def step_async(self, actions: Any) -> None:
-        """Take the actions of the next step."""
-        self._next = actions
+        """Step every environment."""
+        self._result = self.step(actions)
 
     def step_wait(self) -> Any:
-        """Step every environment."""
-        return self.step(self._next)
+        """What the step led to."""
+        return self._result
 
 
-class ThreadVectorEnv(SerialVectorEnv):
+class ThreadVectorEnv(SyncVectorEnv):
     """All steps are begun at once, on as many threads as there are cores.
 
     Resets stay on the calling thread: simulators draw from global generators there.
@@ -56,9 +60,13 @@ class ThreadVectorEnv(SerialVectorEnv):
 
     def step_async(self, actions: Any) -> None:
         """Begin to step every environment."""
-        super().step_async(actions)
+        self._next = actions
         for env, action in zip(self.envs, actions, strict=True):
             env.begin(self._pool, action)
+
+    def step_wait(self) -> Any:
+        """Wait for what was begun."""
+        return self.step(self._next)
 
     def close_extras(self, **options: Any) -> None:
         """Wait for the threads, then close the environments."""
@@ -83,7 +91,9 @@ def _one_thread_each() -> Iterator[None]:
             os.environ.pop(name) if value is None else os.environ.__setitem__(name, value)
 
 
-def vector_env(make: Sequence[Callable[[], gym.Env]], stepping: Stepping) -> SerialVectorEnv | AsyncVectorEnv:
+def vector_env(
+    make: Sequence[Callable[[], gym.Env]], stepping: Stepping
+) -> SerialVectorEnv | ThreadVectorEnv | AsyncVectorEnv:
     """The environments side by side; where an episode ends, the same step begins the next."""
     mode = AutoresetMode.SAME_STEP
     if stepping is Stepping.THREADS and len(make) > 1:
