@@ -21,29 +21,12 @@ def fsync_path(path: Path) -> None:
         os.close(fd)
 
 
-def atomic_write(path: Path, data: bytes | str) -> None:
-    """Replace ``path`` by ``data``: temporary file beside it, flush, fsync, rename, fsync of the folder.
-
-    Raises OSError (for instance a full disk) with the old file untouched and no temporary file left.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data.encode() if isinstance(data, str) else data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(name).chmod(0o644)  # mkstemp makes it private; artifacts are shared like any other file
-        Path(name).replace(path)
-    except BaseException:
-        Path(name).unlink(missing_ok=True)
-        raise
-    fsync_path(path.parent)
-
-
 @contextmanager
 def atomic_file(path: Path) -> Iterator[Path]:
-    """Yield a file to fill; on success it replaces ``path`` and is on the disk, on any error ``path`` is as it was."""
+    """Yield a file to fill, which then replaces ``path``: flushed to the disk, renamed, the folder flushed.
+
+    On any error ``path`` is as it was and nothing is left beside it.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     fd, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     os.close(fd)
@@ -57,6 +40,15 @@ def atomic_file(path: Path) -> Iterator[Path]:
         building.unlink(missing_ok=True)
         raise
     fsync_path(path.parent)
+
+
+def atomic_write(path: Path, data: bytes | str) -> None:
+    """Replace ``path`` by ``data``.
+
+    Raises OSError (for instance a full disk) with the old file untouched and no temporary file left.
+    """
+    with atomic_file(path) as building:
+        building.write_bytes(data.encode() if isinstance(data, str) else data)
 
 
 def write_json(path: Path, value: Any) -> None:
