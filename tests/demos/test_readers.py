@@ -20,6 +20,7 @@ from recordings import (
 )
 from toy import toy_episode
 
+from postbc.demos.export import export
 from postbc.demos.ingest import ingest
 from postbc.demos.readers import bounds, find_sources
 from postbc.errors import DataError
@@ -154,3 +155,16 @@ def test_what_would_run_code_or_fill_the_memory_is_refused(tmp_path, monkeypatch
         write(tmp_path / f"big_{name}", [toy_episode(0, 400)])
         with pytest.raises(DataError, match="at most"):
             read(tmp_path / f"big_{name}")
+
+
+def test_two_cameras_of_one_name_do_not_pass_for_one(tmp_path):
+    episode = pictured(0)
+    write_lerobot(tmp_path / "set", [replace(episode, obs={**episode.obs, "wrist.top": episode.obs["top"]})])
+    with pytest.raises(DataError, match=r"observation.images.wrist.top would have the same name"):
+        read(tmp_path / "set")
+
+
+def test_an_empty_store_is_not_exported(tmp_path):
+    with pytest.raises(DataError, match="no episode"):
+        export([], tmp_path / "set.hdf5")
+    assert list(tmp_path.iterdir()) == []

@@ -1,37 +1,35 @@
 """From the store to robomimic HDF5, so that nobody is locked in: what the robomimic reader reads comes back equal."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from itertools import chain
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from postbc.demos.episode import Episode
 from postbc.demos.readers.robomimic import DESCRIBED
-from postbc.storage.atomic import atomic_file
+from postbc.errors import DataError
+from postbc.storage.robomimic import Demo, write_robomimic
 
 
 def export(episodes: Iterable[Episode], path: Path) -> int:
     """Write ``episodes`` to ``path``, whole or not at all; returns how many.
 
-    ``demo_k`` holds ``actions``, ``rewards``, ``dones`` (1 in the last frame), ``obs`` and, which robomimic leaves to the
-    reward, ``success``. An episode's facts are attributes of its group, descriptions of the environment those of ``data``.
+    What describes the environment of the first describes all; every other fact is an attribute of its demonstration.
+    Raises DataError where there is none.
     """
-    count = total = 0
-    with atomic_file(path) as building, h5py.File(building, "w", libver=("v110", "v110")) as file:
-        data = file.create_group("data")
-        for count, episode in enumerate(episodes, 1):
-            demo = data.create_group(f"demo_{count - 1}")
-            for key, value in episode.facts.items():
-                (data if key in DESCRIBED else demo).attrs[key] = (
-                    value if isinstance(value, int | float) else str(value)
-                )
-            demo.attrs["num_samples"] = len(episode)
-            dones = np.arange(len(episode)) == len(episode) - 1
-            arrays = {"actions": episode.action, "rewards": episode.reward, "success": episode.success, "dones": dones}
-            for key, values in {**arrays, **{f"obs/{k}": v for k, v in episode.obs.items()}}.items():
-                stored = values.astype(np.uint8) if values.dtype == bool else values
-                demo.create_dataset(key, data=stored, chunks=stored.shape, track_times=False, compression="gzip")
-            total += len(episode)
-        data.attrs["total"] = total
-    return count
+    rest = iter(episodes)
+    first = next(rest, None)
+    if first is None:
+        raise DataError("there is no episode to export.")
+    described = {key: first.facts[key] for key in DESCRIBED if key in first.facts}
+    return write_robomimic(path, (_demo(episode, described) for episode in chain([first], rest)), described)
+
+
+def _demo(episode: Episode, described: Mapping[str, str]) -> Demo:
+    """``dones`` is 1 in the last frame; ``success`` is stored too, which robomimic leaves to the reward."""
+    dones = np.arange(len(episode)) == len(episode) - 1
+    flat = {"actions": episode.action, "rewards": episode.reward, "dones": dones.astype(np.uint8)}
+    obs = {f"obs/{key}": values for key, values in episode.obs.items()}
+    facts = {k: v if isinstance(v, int | float) else str(v) for k, v in episode.facts.items() if described.get(k) != v}
+    return Demo({**flat, "success": episode.success.astype(np.uint8), **obs}, facts)

@@ -1,8 +1,7 @@
 """Episodes in robomimic's HDF5 layout: ``data/demo_k`` holds actions, states, rewards, dones, ``obs/<key>``.
 
 Frame ``t`` holds the observation and the state before action ``t``, and the reward after it. An episode ends
-with its first success, so the last frame has reward 1 and done 1. The same episodes give the same bytes: no
-times are stored and the file format's version is fixed.
+with its first success, so the last frame has reward 1 and done 1.
 """
 
 import io
@@ -10,16 +9,13 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-import h5py
 import numpy as np
 
 from postbc.sims.task import Array, Operator, TaskEnv
-from postbc.storage.atomic import atomic_file, atomic_write
-
-FORMAT: Final = ("v110", "v110")  # oldest and newest HDF5 release that may have to read the file
-COMPRESSION: Final = {"compression": "gzip", "compression_opts": 9, "shuffle": True}
+from postbc.storage.atomic import atomic_write
+from postbc.storage.robomimic import Demo, write_robomimic
 
 
 @dataclass
@@ -63,27 +59,11 @@ def play(env: TaskEnv, operator: Operator, episode: Episode, max_steps: int) -> 
     return episode
 
 
-def _fill(file: h5py.File, episodes: Sequence[Episode], env_args: Mapping[str, Any]) -> None:
-    data = file.create_group("data")
-    data.attrs["total"] = sum(map(len, episodes))
-    data.attrs["env_args"] = json.dumps(env_args, sort_keys=True)
-    for k, episode in enumerate(episodes):
-        demo = data.create_group(f"demo_{k}")
-        demo.attrs["num_samples"] = len(episode)
-        demo.attrs["operator"] = episode.operator
-        demo.attrs["seed"] = episode.seed
-        demo.attrs["success"] = episode.success
-        for path, array in episode.arrays().items():
-            demo.create_dataset(path, data=array, chunks=array.shape, track_times=False, **COMPRESSION)
-
-
 def write_hdf5(path: Path, episodes: Sequence[Episode], env_args: Mapping[str, Any]) -> None:
-    """Replace ``path`` by a file of these episodes: written beside it, flushed to the disk, renamed.
-
-    ``env_args`` is robomimic's description of the environment, JSON-able.
-    """
-    with atomic_file(path) as building, h5py.File(building, "w", libver=FORMAT) as file:
-        _fill(file, episodes, env_args)
+    """Replace ``path`` by a file of these episodes; ``env_args`` is robomimic's description of the environment, JSON-able."""
+    facts = ({"operator": e.operator, "seed": e.seed, "success": e.success} for e in episodes)
+    demos = (Demo(episode.arrays(), own) for episode, own in zip(episodes, facts, strict=True))
+    write_robomimic(path, demos, {"env_args": json.dumps(env_args, sort_keys=True)})
 
 
 def write_part(path: Path, episode: Episode) -> None:
