@@ -86,7 +86,10 @@ def _episode(path: Path, info: Row, features: Row, row: Row) -> Episode:
             columns[key] = _pictures(table[key].to_pylist(), f"{where}: {key}")
         elif kind != "string":
             columns[key] = _numbers(table[key], (count, *shape), f"{where}: {key}")
-    obs = {_name(k, features[k]): v for k, v in columns.items() if k.startswith(OBSERVATION)}
+    seen = [key for key in columns if key.startswith(OBSERVATION)]
+    obs = {_name(key, features[key]): columns[key] for key in seen}
+    if len(obs) < len(seen):
+        raise DataError(f"{where}: two of {', '.join(seen)} would have the same name.")
     nothing = np.zeros(count, np.float32)
     reward, success = (columns.get(key, nothing).reshape(count) for key in ("next.reward", "next.success"))
     if "action" not in columns:
