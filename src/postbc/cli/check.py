@@ -25,7 +25,7 @@ def check(
 
     The table groups what was found in several episodes; --json lists all of it.
     """
-    from postbc.demos.checks import Checker, Expected
+    from postbc.demos.checks import Checker, Expected, Finding
     from postbc.demos.readers import find_sources
     from postbc.errors import DataError
     from postbc.progress import track
@@ -33,25 +33,25 @@ def check(
 
     known = get_task(task) if task else None
     expected = Expected(known.fps, known.action_low, known.action_high) if known else Expected()
-    checker, found, unread = Checker(expected, allow or ()), list["Finding"](), list[str]()
+    checker, found = Checker(expected, allow or ()), list[Finding]()
     sources = find_sources(path, filter_key)
     for source in track(sources, "check", len(sources)):
         try:
             for episode in source.episodes():
                 found += checker.add(episode, f"{source.path}: {episode.facts['name']}")
         except DataError as error:  # the rest can still be looked at
-            unread.append(str(error))
+            found.append(Finding("unreadable", str(source.path), str(error).removeprefix(f"{source.path}: "), ""))
     found += checker.finish()
-    stopping = sum(map(checker.stops, found)) + len(unread)
-    report = {"episodes": len(checker.lengths), "errors": stopping, "unreadable": unread}
+    stopping = sum(map(checker.stops, found))
+    report = {"episodes": len(checker.lengths), "errors": stopping}
     if as_json:
         typer.echo(json.dumps({**report, "findings": [one.json() for one in found]}, indent=2))
     if html or not as_json:
-        _show(found, unread, f"{path}: {len(checker.lengths)} episodes, {stopping} errors", html, as_json)
+        _show(found, f"{path}: {len(checker.lengths)} episodes, {stopping} errors", html, as_json)
     raise typer.Exit(1 if stopping else 0)
 
 
-def _show(found: "list[Finding]", unread: list[str], title: str, html: Path | None, quiet: bool) -> None:
+def _show(found: "list[Finding]", title: str, html: Path | None, quiet: bool) -> None:
     import io
 
     from rich.console import Console
@@ -61,8 +61,6 @@ def _show(found: "list[Finding]", unread: list[str], title: str, html: Path | No
     from postbc.demos.checks import grouped
 
     table = Table("", "Check", "Where", "Found", title=title, header_style="bold")
-    for text in unread:
-        table.add_row(Text("error", "red"), "unreadable", "", Text(text))
     for one, more in grouped(found):
         at = "" if one.frame is None else f" at frame {one.frame}"
         where = one.where + (f" and {more} more" if more else "")

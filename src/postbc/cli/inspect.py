@@ -34,15 +34,11 @@ def inspect(
         console = Console(width=None if sys.stdout.isatty() else 140)
         for one in found:
             _show(one, console)
-    for number, one in enumerate(found if page else []):
-        target = _numbered(page, number) if page and len(found) > 1 else page
-        assert target is not None  # noqa: S101 - the loop is empty without a page
-        draw(one, target)
-        typer.echo(f"drawn: {target}", err=True)
-
-
-def _numbered(page: Path, number: int) -> Path:
-    return page.with_name(f"{page.stem}-{number + 1}{page.suffix}")
+    for number, one in enumerate(found, 1):
+        if page:
+            target = page if len(found) == 1 else page.with_stem(f"{page.stem}-{number}")
+            draw(one, target)
+            typer.echo(f"drawn: {target}", err=True)
 
 
 def _show(found: "Inspection", console: "Console") -> None:

@@ -1,8 +1,8 @@
 """Whether recordings are fit to be trained on: named checks, each an error, a warning or a note.
 
 Errors stop an ingest unless they are allowed by name; warnings are kept with the store. What no store could hold (an empty
-episode, values that are not finite, arrays that do not fit together) is ``malformed`` and can not be allowed. Episodes pass
-one at a time and only sums of them are kept.
+episode, values that are not finite, arrays that do not fit together) is ``malformed``, what can not be read ``unreadable``;
+neither can be allowed. Episodes pass one at a time and only sums of them are kept.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ class Severity(StrEnum):
 
 
 CHECKS = {
+    "unreadable": (Severity.ERROR, "a recording that its reader refuses, from there on"),
     "malformed": (Severity.ERROR, "empty, not finite, or of other keys, shapes or lengths than the rest"),
     "rate": (Severity.ERROR, "recorded at another rate than the task's"),
     "out_of_range": (Severity.ERROR, "actions beyond the task's limits"),
@@ -49,6 +50,9 @@ CHECKS = {
     "no_success": (Severity.WARNING, "an episode without success among others with"),
     "absolute_or_delta": (Severity.NOTE, "actions that follow positions, or their changes"),
 }  # fmt: skip
+
+
+NEVER_ALLOWED = {"unreadable", "malformed"}
 
 
 @dataclass(frozen=True)
@@ -125,7 +129,7 @@ class Checker:
 
     def __init__(self, expected: Expected, allow: Iterable[str] = ()) -> None:
         self.expected, self.allow = expected, frozenset(allow)
-        unknown = self.allow - (CHECKS.keys() - {"malformed"})
+        unknown = self.allow - (CHECKS.keys() - NEVER_ALLOWED)
         if unknown:
             raise ConfigError(f"no check is called {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}.")
         self.lengths: dict[str, int] = {}
