@@ -10,7 +10,7 @@ from toy_task import CHUNK, SHAPE
 
 from postbc.config import DppoConfig, FinetuneConfig
 from postbc.finetune.algorithms import build_learner
-from postbc.finetune.dppo import RewardScale, Rollout, advantages, clip_schedule
+from postbc.finetune.dppo import RewardScale, Rollout, advantages, clip_schedule, step_weights, surrogate
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.flow import FlowPolicy
 
@@ -99,6 +99,37 @@ def test_the_clip_grows_from_the_noisy_steps_to_the_last():
     assert (clips.diff() > 0).all()
     assert clips[2] == pytest.approx(0.001 + 0.009 * (math.exp(1.5) - 1) / (math.exp(3) - 1))
     assert clip_schedule(DppoConfig(steps=1)).tolist() == pytest.approx([0.01])
+
+
+def test_the_surrogate_by_hand():
+    assert step_weights(DppoConfig(steps=3, denoising_discount=0.9)).tolist() == pytest.approx([0.81, 0.9, 1.0])
+    clips = torch.tensor([0.1, 0.2])
+    for ratio, advantage, expected in (
+        ([1.05, 1.5], [2.0, 2.0], -(2.1 + 2.4) / 2),  # a gain beyond the clip does not count
+        ([0.5, 0.9], [2.0, 2.0], -(1.0 + 1.8) / 2),  # a loss does
+        ([1.5, 1.05], [-1.0, -1.0], (1.5 + 1.05) / 2),
+        ([0.5, 0.95], [-1.0, -1.0], (0.9 + 0.95) / 2),
+    ):
+        found = surrogate(torch.tensor([ratio]), torch.tensor([advantage]), clips)
+        assert float(found) == pytest.approx(expected)
+
+
+def test_an_improvement_makes_what_went_well_likelier():
+    config = replace(CONFIG, batch=4096, dppo=replace(CONFIG.dppo, epochs=1, critic_warmup=0, rollout=2))
+    learner = build_learner(DiffusionPolicy(replace(SHAPE, inference_steps=4)).eval(), config, 0)
+    random = torch.Generator().manual_seed(0)
+    features = learner.model.observer(torch.randn(6, 2, generator=random))
+    chain = learner.act(torch.randn(6, 2, generator=random), False)[0].unflatten(1, (4, CHUNK))
+    reward = torch.tensor([[3.0, 0, 0], [0, 0, 0]])
+    rollout = Rollout(
+        features.unflatten(0, (2, 3)), chain.unflatten(0, (2, 3)), reward, torch.zeros(2, 3),
+        features.unflatten(0, (2, 3)), torch.ones(2, 3, dtype=torch.bool),
+    )  # fmt: skip
+    before = learner.log_probs(features, chain, (0, 1, 2)).sum(1).detach()
+    learner._improve(rollout)
+    rise = learner.log_probs(features, chain, (0, 1, 2)).sum(1).detach() - before
+    assert float(rise[0]) > 0
+    assert int(rise.argmax()) == 0
 
 
 def test_rewards_are_scaled_by_the_spread_of_their_discounted_sums():

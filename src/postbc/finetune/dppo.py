@@ -71,6 +71,19 @@ def clip_schedule(config: DppoConfig) -> Float[Tensor, "K"]:
     return config.clip_base + (config.clip - config.clip_base) * growth
 
 
+def step_weights(config: DppoConfig) -> Float[Tensor, "K"]:
+    """γ_d^{K'−1−j} of the K' tuned steps: 1 for the last."""
+    return config.denoising_discount ** torch.arange(config.steps - 1, -1, -1.0)
+
+
+def surrogate(
+    ratio: Float[Tensor, "B K"], advantage: Float[Tensor, "B K"], clips: Float[Tensor, "K"]
+) -> Float[Tensor, ""]:
+    """L_π: what a ratio gains beyond its clip does not count, what it loses does."""
+    clipped = torch.minimum(ratio, 1 + clips).maximum(1 - clips)
+    return -torch.minimum(ratio * advantage, clipped * advantage).mean()
+
+
 class RewardScale:
     """Running variance (Welford) of the discounted sum of rewards in each environment."""
 
@@ -220,8 +233,7 @@ class Dppo(Learner):
                 [self.log_probs(o, c, steps) for o, c in zip(obs.split(4096), chain.split(4096), strict=True)]
             )
         normal = (advantage - advantage.mean()) / (advantage.std(unbiased=False) + 1e-8)
-        weights = settings.denoising_discount ** torch.arange(settings.steps - 1, -1, -1.0)
-        warm, metrics = self.updates < settings.critic_warmup, Metrics()
+        weights, warm, metrics = step_weights(settings), self.updates < settings.critic_warmup, Metrics()
         for _ in range(settings.epochs):
             order = torch.randperm(len(obs), generator=self.generators["update"])
             for index in order.split(self.config.batch):
@@ -232,9 +244,7 @@ class Dppo(Learner):
                     continue
                 log = self.log_probs(obs[index], chain[index], steps)
                 ratio = (log - old[index]).exp()
-                wanted = normal[index, None] * weights
-                clipped = torch.minimum(ratio, 1 + self.clips).maximum(1 - self.clips)
-                loss = -torch.minimum(ratio * wanted, clipped * wanted).mean()
+                loss = surrogate(ratio, normal[index, None] * weights, self.clips)
                 self.optimisers["tuned"].minimise(loss)
                 outside = ((ratio - 1).abs() > self.clips).float().mean()
                 drift = (ratio.detach() - 1 - (log.detach() - old[index])).mean()  # an estimate of KL(old ‖ new)
