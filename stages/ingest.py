@@ -5,7 +5,8 @@ from pathlib import Path
 
 from postbc.config import Config
 from postbc.demos.checks import Checker, Expected
-from postbc.demos.ingest import Drawing, ingest
+from postbc.demos.ingest import ingest
+from postbc.demos.preparation import Drawing, Preparation
 from postbc.demos.readers import find_sources
 from postbc.sims import get_task
 from postbc.storage.atomic import write_json
@@ -16,9 +17,12 @@ from stages.running import arguments, log, run
 def main(config: Config, _: argparse.Namespace) -> None:
     task, settings = get_task(config.task.env), config.ingest
     drawing = Drawing(task.pixels, task.draw) if task.pixels and task.draw else None
+    size = settings.image_size
+    prepare = Preparation(settings.keys, (size[0], size[1]) if size else None, drawing, task.observe)
     sources = find_sources(Path(settings.source), settings.filter_key)
-    checker = Checker(Expected(config.task.fps, task.action_low, task.action_high), settings.allow)
-    counts = ingest(sources, paths.DEMOS, checker, settings.max_episodes, drawing)
+    simulator = task.describe(config.task.options)
+    checker = Checker(Expected(config.task.fps, task.action_low, task.action_high, simulator), settings.allow)
+    counts = ingest(sources, paths.DEMOS, checker, settings.max_episodes, prepare)
     write_json(paths.METRICS / "ingest.json", counts)
     log.info("%d episodes, %d steps", counts["episodes"], counts["steps"])
 

@@ -4,6 +4,7 @@ Every section is named after the stage that reads it; ``task`` is what all of th
 """
 
 import math
+import re
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -11,6 +12,8 @@ from typing import Any
 from omegaconf import MISSING
 
 from postbc.errors import ConfigError
+
+_KEY = re.compile(r"\w[\w.-]*")  # of an observation, which becomes the name of an array in the store
 
 
 def _require(owner: object, **conditions: bool) -> None:
@@ -51,7 +54,6 @@ class TaskConfig:
     history: int = 1  # K: observations that the policy reads, the present one and those before it
     instruction: str = ""
     options: dict[str, Any] = field(default_factory=dict)  # passed to the environment
-    other_simulator: bool = False  # take demonstrations that another simulator, version or controller recorded
 
     def __post_init__(self) -> None:
         _require(
@@ -70,10 +72,20 @@ class IngestConfig:
     source: str = MISSING  # a file or a folder, searched to any depth
     max_episodes: int | None = None
     filter_key: str | None = None  # of robomimic files: the subset to take, e.g. train
+    keys: dict[str, Any] = field(
+        default_factory=dict
+    )  # recorded observation: the task's name for it; null leaves it out
+    image_size: list[int] | None = None  # [height, width] that camera images are scaled to
     allow: list[str] = field(default_factory=list)  # checks whose errors do not stop it, see docs/demonstrations.md
 
     def __post_init__(self) -> None:
-        _require(self, max_episodes=self.max_episodes is None or self.max_episodes > 0)
+        names = [name for name in self.keys.values() if name is not None]
+        _require(
+            self,
+            max_episodes=self.max_episodes is None or self.max_episodes > 0,
+            keys=all(isinstance(n, str) and _KEY.fullmatch(n) for n in names) and len(set(names)) == len(names),
+            image_size=not self.image_size or (len(self.image_size) == 2 and min(self.image_size) > 0),
+        )
 
 
 @dataclass(frozen=True)

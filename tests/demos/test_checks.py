@@ -16,7 +16,7 @@ from postbc.demos.readers import find_sources
 from postbc.errors import ConfigError, DataError
 from postbc.storage.atomic import read_json
 
-TASK = Expected(10, (-1.0, -1.0), (1.0, 1.0))
+TASK = Expected(10, (-1.0, -1.0), (1.0, 1.0), {"env_name": "Toy", "env_version": "2"})
 LENGTH = 30
 
 
@@ -56,6 +56,7 @@ def held(position):
 
 ONE = {  # what is done to the third of six episodes, the check that finds it, the frame that it names
     "malformed": (lambda e: with_action(e, put((4, 0), np.nan)), None),
+    "other_simulator": (lambda e: replace(e, facts={**e.facts, "env_args": '{"env_version": "1"}'}), None),
     "rate": (lambda e: replace(e, facts={**e.facts, "fps": 30.0}), None),
     "out_of_range": (lambda e: with_action(e, put((7, 1), 1.2)), 7),
     "duplicate_episode": (lambda e: replace(good(0), facts=e.facts), None),

@@ -9,7 +9,8 @@ from recordings import at
 from postbc.config import FinetuneConfig, Method, PretrainConfig, TaskConfig
 from postbc.demos.convert import columns, convert
 from postbc.demos.frames import load_frames
-from postbc.demos.ingest import Drawing, ingest
+from postbc.demos.ingest import ingest
+from postbc.demos.preparation import Drawing, Preparation
 from postbc.demos.readers import find_sources
 from postbc.demos.store import episode_count, read_store
 from postbc.errors import DataError
@@ -57,7 +58,7 @@ def write(path, episodes, **extra):
 def taken_in(recording, folder):
     task = get_task("pusht_pixels")
     assert task.draw
-    ingest(find_sources(recording), folder, at(10), None, Drawing("img", task.draw))
+    ingest(find_sources(recording), folder, at(10), None, Preparation(drawing=Drawing("img", task.draw)))
     return list(read_store(folder))
 
 

@@ -32,7 +32,7 @@ def check(
     from postbc.sims import get_task
 
     known = get_task(task) if task else None
-    expected = Expected(known.fps, known.action_low, known.action_high) if known else Expected()
+    expected = Expected(known.fps, known.action_low, known.action_high, known.describe({})) if known else Expected()
     checker, found = Checker(expected, allow or ()), list[Finding]()
     sources = find_sources(path, filter_key)
     for source in track(sources, "check", len(sources)):

@@ -6,7 +6,7 @@ neither can be allowed. Episodes pass one at a time and only sums of them are ke
 """
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from postbc.demos.episode import Episode, check_episode, check_layout, layout
+from postbc.demos.provenance import other_simulator
 from postbc.errors import ConfigError, DataError
 
 FROZEN_FRAMES = 10  # frames in a row in which nothing that is observed changes
@@ -36,6 +37,7 @@ class Severity(StrEnum):
 CHECKS = {
     "unreadable": (Severity.ERROR, "a recording that its reader refuses, from there on"),
     "malformed": (Severity.ERROR, "empty, not finite, or of other keys, shapes or lengths than the rest"),
+    "other_simulator": (Severity.ERROR, "another simulator, version, control rate or controller than is installed"),
     "rate": (Severity.ERROR, "recorded at another rate than the task's"),
     "out_of_range": (Severity.ERROR, "actions beyond the task's limits"),
     "duplicate_episode": (Severity.ERROR, "the same actions and observations as an episode before"),
@@ -50,8 +52,6 @@ CHECKS = {
     "no_success": (Severity.WARNING, "an episode without success among others with"),
     "absolute_or_delta": (Severity.NOTE, "actions that follow positions, or their changes"),
 }  # fmt: skip
-
-
 NEVER_ALLOWED = {"unreadable", "malformed"}
 
 
@@ -95,6 +95,7 @@ class Expected:
     fps: float | None = None
     low: tuple[float, ...] | None = None  # action limits
     high: tuple[float, ...] | None = None
+    simulator: Mapping[str, Any] | None = None  # robomimic's env_args of the one that is installed
 
 
 @dataclass
@@ -135,6 +136,7 @@ class Checker:
         self.lengths: dict[str, int] = {}
         self.unsolved: list[str] = []
         self._seen: dict[str, str] = {}
+        self._simulators: dict[str, str] = {}  # env_args and how they differ from what is expected
         self._layout: dict[str, tuple[int, ...]] | None = None
         self._low: np.ndarray | None = None
         self._high: np.ndarray | None = None
@@ -154,7 +156,12 @@ class Checker:
             check_layout(episode, self._layout, where)
         except DataError as error:
             return [Finding("malformed", where, str(error).removeprefix(f"{where}: "))]
-        found = [*self._clock(episode, where), *self._actions(episode, where), *_observations(episode, where)]
+        found = [
+            *self._simulator(episode, where),
+            *self._clock(episode, where),
+            *self._actions(episode, where),
+            *_observations(episode, where),
+        ]
         digest = hashlib.sha256()
         for _, values in sorted(episode.arrays().items()):
             digest.update(np.ascontiguousarray(values))
@@ -164,6 +171,15 @@ class Checker:
         self._seen.setdefault(content, where)
         self._sum(episode, where)
         return found
+
+    def _simulator(self, episode: Episode, where: str) -> Iterator[Finding]:
+        recorded = episode.facts.get("env_args")
+        if self.expected.simulator is None or recorded is None:
+            return
+        if recorded not in self._simulators:
+            self._simulators[recorded] = other_simulator(str(recorded), self.expected.simulator)
+        if self._simulators[recorded]:
+            yield Finding("other_simulator", where, self._simulators[recorded], "env_args")
 
     def _clock(self, episode: Episode, where: str) -> Iterator[Finding]:
         recorded, wanted = episode.facts.get("fps"), self.expected.fps

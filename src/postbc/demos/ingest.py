@@ -2,49 +2,39 @@
 
 import logging
 import shutil
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
 from postbc.demos.checks import Checker, Finding, Severity, grouped
 from postbc.demos.episode import Episode
+from postbc.demos.preparation import Preparation
 from postbc.demos.readers import Source
 from postbc.demos.store import INDEX, SEGMENT_BYTES, commit, segment_is_whole, write_segment
 from postbc.errors import DataError
 from postbc.progress import Track, log
 
 
-@dataclass(frozen=True)
-class Drawing:
-    """Camera images that a task needs under ``key``, and how they follow from what was recorded."""
-
-    key: str
-    draw: Callable[[Mapping[str, np.ndarray]], np.ndarray]
-
-    def __call__(self, episode: Episode) -> Episode:
-        """``episode`` with the images, drawn where they were not recorded."""
-        if self.key in episode.obs:
-            return episode
-        return replace(episode, obs={**episode.obs, self.key: self.draw(episode.obs)})
-
-
 def _checked(
-    sources: list[Source], limit: int | None, drawing: Drawing | None, checker: Checker, findings: list[Finding]
+    sources: list[Source], limit: int | None, prepare: Preparation, checker: Checker, findings: list[Finding]
 ) -> Iterator[tuple[str, Episode]]:
     """(source sha256, episode) for every episode that passes; what does not stop it is added to ``findings``."""
     taken = 0
     for source in sources:
         digest = source.sha256
-        for episode in islice(source.episodes(), None if limit is None else limit - taken):
-            for found in checker.add(episode, f"{source.path}: {episode.facts['name']}"):
+        for recorded in islice(source.episodes(), None if limit is None else limit - taken):
+            where = f"{source.path}: {recorded.facts['name']}"
+            episode = prepare.named(recorded, where)
+            for found in checker.add(episode, where):
                 if checker.stops(found):
                     raise DataError(f"{found}; what each check means: docs/demonstrations.md")
                 findings.append(found)
-            drawn, taken = drawing(episode) if drawing else episode, taken + 1
-            yield digest, replace(drawn, facts={**drawn.facts, "source": source.path.name, "sha256": digest})
+            if taken == 0:
+                prepare.refuse_unfit(episode, where)
+            taken += 1
+            facts = {**episode.facts, "source": source.path.name, "sha256": digest}
+            yield digest, replace(prepare.pictured(episode), facts=facts)
 
 
 def _segments(episodes: Iterator[tuple[str, Episode]]) -> Iterator[tuple[str, list[Episode]]]:
@@ -66,13 +56,14 @@ def ingest(
     store: Path,
     checker: Checker,
     max_episodes: int | None = None,
-    drawing: Drawing | None = None,
+    prepare: Preparation | None = None,
 ) -> dict[str, int]:
     """Bring ``store`` to hold exactly the recordings ``sources``; returns counts of episodes, steps and warnings.
 
     What is already stored is kept, what is new is appended, what is gone from ``sources`` is dropped. Raises DataError
     (file, episode and key named) at the first bad episode, before the store's index changes.
     """
+    prepare = prepare or Preparation()
     digests = [source.sha256 for source in sources]
     if len(set(digests)) < len(digests):
         raise DataError(f"The same recording is there twice: {', '.join(str(s.path) for s in sources)}.")
@@ -80,10 +71,10 @@ def ingest(
     fps = checker.expected.fps
     assert fps is not None  # noqa: S101 - a task has a rate
     with Track("ingest", len(sources)) as bar:
-        for name, group in _segments(_checked(sources, max_episodes, drawing, checker, findings)):
+        for name, group in _segments(_checked(sources, max_episodes, prepare, checker, findings)):
             # The limit is part of a segment's identity: a set cut short must not pass for the whole one.
             name = name if max_episodes is None else f"{name}-first{max_episodes}"
-            name = f"{name}-{drawing.key}" if drawing else name
+            name += prepare.tag
             if not segment_is_whole(store, name):
                 write_segment(store, name, group, fps)
             names.append(name)

@@ -1,0 +1,80 @@
+"""What is done to recorded episodes before they are stored: keys named as the task calls them, images scaled and drawn."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from postbc.demos.episode import Episode
+from postbc.errors import DataError
+
+Recorded = Mapping[str, np.ndarray]  # observations (T, …) by key
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """Camera images that a task needs under ``key``, and how they follow from what was recorded."""
+
+    key: str
+    draw: Callable[[Recorded], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """``keys`` maps recorded observations to the task's names, None leaves one out; ``image_size`` is (height, width)."""
+
+    keys: Mapping[str, str | None] = field(default_factory=dict)
+    image_size: tuple[int, int] | None = None
+    drawing: Drawing | None = None
+    observe: Callable[[Recorded], Any] | None = None  # the task's: raises DataError where it misses something
+
+    @property
+    def tag(self) -> str:
+        """Part of a segment's name: episodes that were prepared otherwise are others."""
+        settings = json.dumps([sorted(self.keys.items()), self.image_size])
+        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
+        return f"{f'-{digest}' if self.keys or self.image_size else ''}{f'-{self.drawing.key}' if self.drawing else ''}"
+
+    def named(self, episode: Episode, where: str) -> Episode:
+        """``episode`` with the task's keys. Raises DataError for a key that is not there or a name that is taken."""
+        absent = sorted(self.keys.keys() - episode.obs.keys())
+        if absent:
+            held = ", ".join(sorted(episode.obs))
+            raise DataError(f"{where}: ingest.keys names {', '.join(absent)}; the recording has {held or 'none'}.")
+        names = {key: self.keys.get(key, key) for key in episode.obs}
+        wanted = [name for name in names.values() if name is not None]
+        twice = sorted({name for name in wanted if wanted.count(name) > 1})
+        if twice:
+            raise DataError(f"{where}: with ingest.keys two observations would be called {', '.join(twice)}.")
+        return replace(episode, obs={name: episode.obs[key] for key, name in names.items() if name is not None})
+
+    def refuse_unfit(self, episode: Episode, where: str) -> None:
+        """Raise DataError where the task can not read ``episode``, which has its names: before more is read."""
+        if self.observe is None:
+            return
+        try:
+            self.observe(episode.obs)
+        except DataError as error:
+            raise DataError(f"{where}: {error} `ingest.keys` gives recorded observations the task's names.") from error
+
+    def pictured(self, episode: Episode) -> Episode:
+        """``episode`` with its images scaled, and drawn where the task needs some that were not recorded."""
+        obs = {key: self._scaled(v) if v.dtype == np.uint8 and v.ndim == 4 else v for key, v in episode.obs.items()}
+        if self.drawing and self.drawing.key not in obs:
+            obs[self.drawing.key] = self.drawing.draw(episode.obs)
+        return replace(episode, obs=obs)
+
+    def _scaled(self, images: np.ndarray) -> np.ndarray:
+        """(T, h, w, C) → (T, *image_size, C); every pixel is the mean of what it covers, so that nothing flickers."""
+        if self.image_size is None or images.shape[1:3] == self.image_size:
+            return images
+        height, width = self.image_size
+        single = images.shape[3] == 1
+        scaled = [
+            Image.fromarray(i[..., 0] if single else i).resize((width, height), Image.Resampling.BOX) for i in images
+        ]
+        return np.stack([np.asarray(image) for image in scaled]).reshape(len(images), height, width, images.shape[3])
