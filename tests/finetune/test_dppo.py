@@ -13,6 +13,7 @@ from postbc.finetune.algorithms import build_learner
 from postbc.finetune.dppo import RewardScale, Rollout, advantages, clip_schedule, step_weights, surrogate
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.flow import FlowPolicy
+from postbc.sims.vector import Transition
 
 CONFIG = FinetuneConfig(
     algorithm="dppo",
@@ -151,3 +152,26 @@ def test_where_the_environments_begin_anew_no_advantage_is_carried_over():
         learner.played[name] = [torch.zeros(3, dtype=torch.bool)] * 2
     learner.cut()
     assert [bool(row.all()) for row in learner.played["over"]] == [False, True]
+
+
+def played(scale):
+    """What a learner says after two chunks in each of three environments whose rewards are ``scale`` times as large."""
+    config = replace(CONFIG, batch=4096, dppo=replace(CONFIG.dppo, epochs=1, critic_warmup=1, rollout=2))
+    learner = build_learner(DiffusionPolicy(replace(SHAPE, inference_steps=4)).eval(), config, 0)
+    obs = np.random.default_rng(0).standard_normal((3, 3, 2)).astype(np.float32)
+    for t in range(2):
+        choice, _ = learner.act(torch.from_numpy(obs[t]), False)
+        flags, rewards = np.zeros(3, bool), scale * np.array([3.0, 1.0, 2.0 * t])
+        step = Transition(
+            np.zeros((3, 2)), obs[t + 1], rewards, flags, flags, np.full(3, 4), flags, rewards, np.arange(3)
+        )
+        learner.store(torch.from_numpy(obs[t]), choice, step)
+        assert torch.equal(learner.played["obs"][t], learner.model.observer(torch.from_numpy(obs[t])))
+        assert torch.equal(learner.played["following"][t], learner.model.observer(torch.from_numpy(obs[t + 1])))
+    return learner.learn(2)
+
+
+def test_a_rollout_knows_what_followed_and_the_scale_of_rewards_does_not_matter():
+    small, large = played(1.0), played(100.0)
+    assert large["reward_std"] == pytest.approx(100 * small["reward_std"])
+    assert large["value_loss"] == pytest.approx(small["value_loss"])
