@@ -77,7 +77,7 @@ class Checkpoints:
     def load(self) -> Nested | None:
         """The state to go on from, or None when there is none that fits.
 
-        Raises IntegrityError when the bytes of this very run's checkpoints changed.
+        Raises IntegrityError when their bytes changed, be they this run's or another's: a damaged identity tells nothing.
         """
         there = [folder for folder in (self.folder, self.previous) if folder.exists()]
         for folder in there:
@@ -90,13 +90,10 @@ class Checkpoints:
         return None
 
     def _read(self, folder: Path) -> Nested | None:
-        try:
-            recorded = read_json(folder / "state.json")
-        except (OSError, ValueError) as error:
-            raise IntegrityError(f"{folder}/state.json cannot be read ({error}); delete {folder}.") from error
+        check_manifest(folder)
+        recorded = read_json(folder / "state.json")
         if recorded["identity"] != self.identity:
             return None
-        check_manifest(folder)
         return unflatten({**load_file(folder / "state.safetensors"), **recorded["values"]})
 
     def clear(self) -> None:

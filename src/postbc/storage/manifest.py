@@ -38,7 +38,10 @@ def check_manifest(folder: Path) -> None:
     """
     if not (folder / NAME).is_file():
         raise IntegrityError(f"{folder} has no {NAME}: it was never finished. Run `dvc repro` to make it again.")
-    recorded, found = read_json(folder / NAME), describe(folder)
+    try:
+        recorded, found = read_json(folder / NAME), describe(folder)
+    except ValueError as error:
+        raise IntegrityError(f"{folder / NAME} is damaged ({error}). Run `dvc checkout --force`.") from error
     for name in sorted(recorded.keys() | found.keys()):
         if recorded.get(name) != found.get(name):
             raise IntegrityError(
