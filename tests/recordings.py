@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 import zarr
 
 from postbc.demos.checks import Checker, Expected
+from postbc.demos.store import commit, write_segment
 
 TASK, FPS = "Go to the goal.", 10
 
@@ -164,6 +165,13 @@ def _stats(values):
     return {**found, "count": [len(values)]}
 
 
+def write_store(path, episodes):
+    write_segment(path, "a", episodes[:2], FPS)
+    if len(episodes) > 2:
+        write_segment(path, "b", episodes[2:], FPS)
+    commit(path, ["a", "b"][: 1 + (len(episodes) > 2)])
+
+
 WRITERS = {
     "demos.hdf5": write_robomimic,
     "replay.zarr": write_diffusion_policy,
@@ -172,4 +180,5 @@ WRITERS = {
     "minari": write_minari,
     "lerobot": write_lerobot,
     "lerobot_v21": write_lerobot_v21,
+    "store": write_store,
 }

@@ -192,3 +192,20 @@ def test_a_store_goes_out_as_robomimic_and_comes_back(recording, tmp_path):
         known = {k: v for k, v in theirs.facts.items() if k not in ("name", "source", "sha256")}
         assert ours.facts.items() >= known.items()
     assert len(stored) == len(episodes)
+
+
+def test_stores_are_merged_and_what_is_in_both_is_refused(tmp_path):
+    data = tmp_path / "data"
+    write_robomimic(tmp_path / "one.hdf5", [toy_episode(n) for n in range(3)])
+    ingest(find_sources(tmp_path / "one.hdf5"), data / "a", at(10))
+    write_robomimic(tmp_path / "two.hdf5", [toy_episode(n) for n in range(3, 5)])
+    ingest(find_sources(tmp_path / "two.hdf5"), data / "b", at(10))
+    assert ingest(find_sources(data), tmp_path / "merged", at(10))["episodes"] == 5
+    merged = list(read_store(tmp_path / "merged"))
+    assert [e.facts["origin"] for e in merged] == ["one.hdf5"] * 3 + ["two.hdf5"] * 2
+    assert all(np.array_equal(e.action, toy_episode(n).action) for n, e in enumerate(merged))
+    write_robomimic(tmp_path / "two.hdf5", [toy_episode(n) for n in range(2, 5)])
+    ingest(find_sources(tmp_path / "two.hdf5"), data / "b", at(10))
+    with pytest.raises(DataError, match=r"b: demo_0: the same as .*a: demo_2"):
+        ingest(find_sources(data), tmp_path / "merged", at(10))
+    assert len(list(read_store(tmp_path / "merged"))) == 5

@@ -20,9 +20,10 @@ from recordings import (
 )
 from toy import toy_episode
 
+from postbc.demos import bounds
 from postbc.demos.export import export
 from postbc.demos.ingest import ingest
-from postbc.demos.readers import bounds, find_sources
+from postbc.demos.readers import find_sources
 from postbc.errors import DataError
 
 SIDE = 64

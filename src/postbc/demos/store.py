@@ -1,6 +1,6 @@
 """The demonstration store: a folder of immutable segments, each a Zarr 3 group with whole episodes end to end.
 
-    <store>/store.json                  segment name → fingerprint; written last, so it commits the store
+    <store>/store.json                  segment name → fingerprint, and its own sha256; written last: it commits the store
     <store>/<segment>/manifest.json     sha256 of every file of the segment
     <store>/<segment>/{action,reward,success,timestamp,episode_ends,obs/<key>}
 
@@ -9,8 +9,10 @@ the next one goes on after the last whole segment. Chunks are about a training w
 array, which keeps the number of files small. Every chunk carries a zstd checksum.
 """
 
+import hashlib
+import json
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +20,15 @@ import numpy as np
 import zarr
 from zarr.codecs import ZstdCodec
 
+from postbc.demos.bounds import described, inside
 from postbc.demos.episode import Episode
 from postbc.errors import DataError, IntegrityError
-from postbc.storage.atomic import atomic_folder, read_json, write_json
+from postbc.storage.atomic import atomic_folder, write_json
 from postbc.storage.manifest import NAME as MANIFEST
 from postbc.storage.manifest import check_manifest, fingerprint, write_manifest
 
 INDEX = "store.json"
-FORMAT = 1
+FORMAT = 2
 CHUNK_FRAMES = 64
 SEGMENT_BYTES = 64 * 2**20
 
@@ -69,7 +72,25 @@ def write_segment(store: Path, name: str, episodes: list[Episode], fps: float) -
 def commit(store: Path, names: Iterable[str], warnings: Sequence[dict[str, Any]] = ()) -> None:
     """Make ``names``, in this order, the content of the store; ``warnings`` are what checks found in them."""
     segments = [{"name": name, "fingerprint": fingerprint(store / name)} for name in names]
-    write_json(store / INDEX, {"format": FORMAT, "segments": segments, "warnings": list(warnings)})
+    index = {"format": FORMAT, "segments": segments, "warnings": list(warnings)}
+    write_json(store / INDEX, {**index, "sha256": _digest(index)})
+
+
+def _digest(index: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(index, sort_keys=True).encode()).hexdigest()
+
+
+def _index(store: Path) -> dict[str, Any]:
+    """What was committed. Raises DataError when nothing was, IntegrityError when a byte of it changed."""
+    path = store / INDEX
+    if not path.is_file():
+        raise DataError(f"{store} is not a finished demonstration store ({INDEX} is missing). Run `dvc repro`.")
+    index = described(path)
+    if index.get("format") != FORMAT:
+        raise DataError(f"{store} has format {index.get('format')}, this version reads format {FORMAT}.")
+    if index.pop("sha256", None) != _digest(index):
+        raise IntegrityError(f"{path} is damaged. Run `dvc checkout --force`.")
+    return index
 
 
 def segment_names(store: Path) -> list[str]:
@@ -77,25 +98,29 @@ def segment_names(store: Path) -> list[str]:
 
     Raises DataError when there is no store, IntegrityError when a byte changed or a file is missing.
     """
-    if not (store / INDEX).is_file():
-        raise DataError(f"{store} is not a finished demonstration store ({INDEX} is missing). Run `dvc repro`.")
-    index = read_json(store / INDEX)
-    if index.get("format") != FORMAT:
-        raise DataError(f"{store} has format {index.get('format')}, this version reads format {FORMAT}.")
+    index = _index(store)
     for segment in index["segments"]:
-        folder = store / segment["name"]
+        folder = inside(store, segment["name"])
         check_manifest(folder)
         if fingerprint(folder) != segment["fingerprint"]:
             raise IntegrityError(f"{folder} is not the segment that {store / INDEX} lists. Run `dvc checkout --force`.")
     return [segment["name"] for segment in index["segments"]]
 
 
+def open_segment(folder: Path) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(Zarr arrays by key, attributes) of one segment."""
+    group: Any = zarr.open_group(folder, mode="r", zarr_format=3)
+    keys = ["action", "reward", "success", "episode_ends", *(f"obs/{key}" for key in sorted(group["obs"].array_keys()))]
+    return {key: group[key] for key in keys}, dict(group.attrs)
+
+
 def read_segment(folder: Path) -> list[Episode]:
     """The episodes of one segment."""
-    group: Any = zarr.open_group(folder, mode="r", zarr_format=3)
-    obs = {key: np.asarray(group[f"obs/{key}"][:]) for key in sorted(group["obs"].array_keys())}
-    action, reward, success, ends = (np.asarray(group[k][:]) for k in ("action", "reward", "success", "episode_ends"))
-    bounds = zip([0, *ends[:-1]], ends, group.attrs["episodes"], strict=True)
+    arrays, attributes = open_segment(folder)
+    read = {key: np.asarray(array[:]) for key, array in arrays.items()}
+    action, reward, success, ends = (read.pop(key) for key in ("action", "reward", "success", "episode_ends"))
+    obs = {key.removeprefix("obs/"): values for key, values in read.items()}
+    bounds = zip([0, *ends[:-1]], ends, attributes["episodes"], strict=True)
     return [
         Episode(action[a:b], {k: v[a:b] for k, v in obs.items()}, reward[a:b], success[a:b], dict(facts))
         for a, b, facts in bounds
@@ -110,8 +135,7 @@ def read_store(store: Path) -> Iterator[Episode]:
 
 def listed_segments(store: Path) -> list[str]:
     """Names of the committed segments without checking them; empty when there is no store yet."""
-    index = store / INDEX
-    return [segment["name"] for segment in read_json(index)["segments"]] if index.is_file() else []
+    return [segment["name"] for segment in _index(store)["segments"]] if (store / INDEX).is_file() else []
 
 
 def episode_count(store: Path) -> int:
@@ -126,6 +150,6 @@ def compact(store: Path, names: list[str], fps: float) -> None:
     episodes = [episode for name in names for episode in read_segment(store / name)]
     write_segment(store, joined, episodes, fps)
     kept = [joined if name == names[0] else name for name in listed_segments(store)]
-    commit(store, [name for name in kept if name not in names], read_json(store / INDEX).get("warnings", []))
+    commit(store, [name for name in kept if name not in names], _index(store)["warnings"])
     for name in names:
         shutil.rmtree(store / name)

@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from postbc.demos.bounds import refuse_special
 from postbc.demos.episode import Episode
-from postbc.demos.readers import diffusion_policy, lerobot, minari, npz, robomimic
+from postbc.demos.readers import diffusion_policy, lerobot, minari, npz, robomimic, store
 from postbc.errors import DataError
 from postbc.storage.manifest import describe, sha256_file
 
-READERS: tuple[ModuleType, ...] = (robomimic, diffusion_policy, lerobot, minari, npz)
+READERS: tuple[ModuleType, ...] = (robomimic, diffusion_policy, lerobot, minari, npz, store)
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Source:
         """The recorded episodes, in order; DataError for a damaged recording, or where the format has no filter keys."""
         if self.filter_key is not None and self.reader is not robomimic:
             raise DataError(f"{self.path}: only robomimic's files have filter keys, this is {self.format}.")
+        refuse_special(self.path)
         chosen = (self.path,) if self.filter_key is None else (self.path, self.filter_key)
         try:
             yield from self.reader.read(*chosen)

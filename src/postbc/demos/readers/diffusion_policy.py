@@ -5,16 +5,20 @@ Camera images ``data/img`` (N, h, w, C) hold values 0 to 255, often as floats, a
 """
 
 import json
+import math
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 from zarr.storage import LocalStore, ZipStore
 
+from postbc.demos import bounds
+from postbc.demos.bounds import check_size, refuse_bomb
 from postbc.demos.episode import Episode, as_uint8
-from postbc.demos.readers.bounds import check_size
 from postbc.errors import DataError
 
 IMAGES, ENDS, HEADER = "data/img", "meta/episode_ends", ".zarray"
@@ -45,7 +49,7 @@ class _Files:
         parts = [name.split("/") for name in self._archive.namelist()]
         return sorted(f"data/{own[1]}" for own in parts if len(own) == 3 and (own[0], own[2]) == ("data", HEADER))
 
-    def header(self, name: str) -> dict[str, object]:
+    def header(self, name: str) -> dict[str, Any]:
         """What Zarr says of an array."""
         if self._archive is None:
             size, read = (self.path / name / HEADER).stat().st_size, (self.path / name / HEADER).read_bytes
@@ -55,6 +59,19 @@ class _Files:
         if size > HEADER_BYTES:
             raise ValueError(f"its header has {size} bytes")
         return dict(json.loads(read()))
+
+    def chunks(self, name: str, limit: int) -> Iterator[tuple[str, bytes]]:
+        """(file, content) of an array's chunks; DataError for a file beyond ``limit`` bytes."""
+        if self._archive is None:
+            files = [p for p in (self.path / name).rglob("*") if p.is_file() and not p.name.startswith(".")]
+            found = [(str(p), p.stat().st_size, p.read_bytes) for p in files]
+        else:
+            own = [i for i in self._archive.infolist() if i.filename.startswith(f"{name}/") and "/." not in i.filename]
+            found = [(i.filename, i.file_size, partial(self._archive.read, i)) for i in own]
+        for file, size, read in found:
+            if size > limit:
+                raise DataError(f"{self.path}: {file} has {size} bytes, a chunk at most {limit}.")
+            yield file, read()
 
 
 def read(path: Path) -> Iterator[Episode]:
@@ -80,6 +97,15 @@ def read(path: Path) -> Iterator[Episode]:
         yield Episode(action, rows, nothing, nothing > 0, {"name": f"episode_{number}"})
 
 
+def _refuse_bombs(files: _Files, name: str, header: dict[str, Any], dtype: np.dtype) -> None:
+    """Raise DataError for a chunk that says it would unpack to more than a chunk holds."""
+    compressor = (header.get("compressor") or {}).get("id")
+    holds = math.prod(map(int, header["chunks"])) * dtype.itemsize
+    limit = min(bounds.EPISODE_BYTES, 2 * holds + 4096)  # what does not compress grows a little
+    for file, data in files.chunks(name, limit):
+        refuse_bomb(data, compressor, limit, f"{files.path}: {file}")
+
+
 def _array(files: _Files, name: str) -> np.ndarray:
     where = f"{files.path}/{name}"
     try:
@@ -89,7 +115,8 @@ def _array(files: _Files, name: str) -> np.ndarray:
         if header.get("filters") or dtype.kind not in "fiub":
             raise DataError(f"{where}: not a plain array of numbers (dtype {dtype}).")
         for shape in ("shape", "chunks"):
-            check_size(tuple(header[shape]), dtype, where)  # type: ignore[arg-type]
+            check_size(tuple(header[shape]), dtype, where)
+        _refuse_bombs(files, name, header, dtype)
         stored = zarr.open_array(files.store, path=name, mode="r", zarr_format=2)
         if stored.nchunks_initialized < stored.nchunks:  # Zarr reads a missing chunk as zeros
             raise DataError(f"{where}: {stored.nchunks - stored.nchunks_initialized} chunk files are missing.")

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 import h5py
 import numpy as np
 
-from postbc.demos.readers.bounds import check_size
+from postbc.demos import bounds
+from postbc.demos.bounds import check_size, refuse_bomb
 from postbc.errors import DataError
 
 
@@ -27,8 +28,21 @@ def array(parent: h5py.Group, name: str, where: str) -> np.ndarray:
     if dataset.external or dataset.is_virtual:
         raise DataError(f"{where}: '{name}' keeps its numbers in another file.")
     check_size(dataset.shape, dataset.dtype, f"{where}/{name}")
+    _refuse_bombs(dataset, f"{where}/{name}")
     values = np.asarray(dataset[()])
     return values if values.dtype == np.uint8 and values.ndim == 4 else values.astype(np.float32)
+
+
+def _refuse_bombs(dataset: h5py.Dataset, where: str) -> None:
+    """Raise DataError for chunks that could unpack to more than EPISODE_BYTES: HDF5 unpacks a chunk whole."""
+    stored, limit = dataset.id.get_storage_size(), bounds.EPISODE_BYTES
+    if dataset.chunks is None or stored * bounds.DEFLATE <= limit:
+        return
+    places: list[tuple[int, ...]] = []
+    dataset.id.chunk_iter(lambda chunk: places.append(chunk.chunk_offset))
+    for place in places:
+        unfiltered, data = dataset.id.read_direct_chunk(place)
+        refuse_bomb(data, None if unfiltered else dataset.compression, limit, f"{where}, chunk at {place}")
 
 
 def tree(parent: h5py.Group, where: str, prefix: str = "") -> Iterator[tuple[str, np.ndarray]]:

@@ -9,6 +9,7 @@ last part is kept (``observation.images.top`` is ``top``). Reward and success ar
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -20,13 +21,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
+from postbc.demos.bounds import check_size, described, inside, text
 from postbc.demos.episode import Episode
-from postbc.demos.readers.bounds import check_size, described, inside
 from postbc.errors import DataError
 
 INFO = Path("meta") / "info.json"
 OBSERVATION = "observation."
 IMAGES = ("image", "video")
+_FIELD = re.compile(r"\{(\w+)(?::0?(\d)d)?\}")  # {episode_index:06d}
 Row = dict[str, Any]
 
 
@@ -47,10 +49,11 @@ def _episodes(path: Path, version: str) -> list[Row]:
     """One row an episode: index, length, tasks, and where its files are."""
     if version.startswith("v3."):
         files = sorted((path / "meta" / "episodes").rglob("*.parquet"))
-        rows = [row for file in files for row in pq.read_table(inside(path, str(file.relative_to(path)))).to_pylist()]
+        tables = [_table(inside(path, str(file.relative_to(path))), file.stat().st_mtime_ns) for file in files]
+        rows = [row for table in tables for row in table.to_pylist()]
         return sorted(rows, key=lambda row: int(row["episode_index"]))
     if version == "v2.1":
-        lines = inside(path, "meta/episodes.jsonl").read_text().splitlines()
+        lines = text(inside(path, "meta/episodes.jsonl")).splitlines()
         return [json.loads(line) for line in lines if line.strip()]
     raise DataError(f"{path}: written for LeRobot's data set version {version}; v3.0 and v2.1 are read.")
 
@@ -60,13 +63,15 @@ def _place(info: Row, row: Row, key: str | None) -> str:
     template = str(info["data_path"] if key is None else info["video_path"])
     start = "data" if key is None else f"videos/{key}"
     number = int(row["episode_index"])
-    return template.format(
-        video_key=key,
-        chunk_index=row.get(f"{start}/chunk_index"),
-        file_index=row.get(f"{start}/file_index"),
-        episode_index=number,
-        episode_chunk=number // int(info.get("chunks_size") or 1000),
-    )
+    values = {
+        "video_key": key,
+        "chunk_index": row.get(f"{start}/chunk_index"),
+        "file_index": row.get(f"{start}/file_index"),
+        "episode_index": number,
+        "episode_chunk": number // int(info.get("chunks_size") or 1000),
+    }
+    # Not str.format: it would look up attributes and pad without bound.
+    return _FIELD.sub(lambda found: str(values[found[1]]).zfill(int(found[2] or 0)), template)
 
 
 def _episode(path: Path, info: Row, features: Row, row: Row) -> Episode:
@@ -102,8 +107,13 @@ def _episode(path: Path, info: Row, features: Row, row: Row) -> Episode:
 
 @lru_cache(maxsize=1)  # episodes lie in a file one after the other
 def _table(path: Path, _: int) -> pa.Table:
-    """A data file as it was at a time."""
-    return pq.read_table(path)
+    """A parquet file as it was at a time."""
+    file = pq.ParquetFile(path)
+    groups = [file.metadata.row_group(i) for i in range(file.metadata.num_row_groups)]
+    unpacked = sum(group.column(i).total_uncompressed_size for group in groups for i in range(group.num_columns))
+    # Rows that are all the same take next to no room in the file.
+    check_size((max(unpacked, 8 * file.metadata.num_rows * file.metadata.num_columns),), np.uint8, str(path))
+    return file.read()
 
 
 def _name(key: str, feature: Row) -> str:
@@ -127,7 +137,7 @@ def _pictures(cells: list[Row], where: str) -> np.ndarray:
     """Images that lie in the table as PNG or JPEG files."""
     try:
         opened = [Image.open(io.BytesIO(cell["bytes"]), formats=["PNG", "JPEG"]) for cell in cells]
-        check_size((len(opened), *opened[0].size, 3), np.uint8, where)
+        check_size((len(opened), *map(max, zip(*(one.size for one in opened), strict=True)), 3), np.uint8, where)
         return np.stack([np.asarray(image.convert("RGB")) for image in opened])
     except (OSError, ValueError, TypeError, KeyError, Image.DecompressionBombError) as error:
         raise DataError(f"{where}: an image can not be decoded ({error}).") from error

@@ -12,8 +12,8 @@ import h5py
 import numpy as np
 from PIL import Image
 
+from postbc.demos.bounds import check_size, described
 from postbc.demos.episode import Episode
-from postbc.demos.readers.bounds import check_size, described
 from postbc.demos.readers.hdf5 import array, group, number, plain
 from postbc.errors import DataError
 
@@ -74,7 +74,7 @@ def _images(dataset: h5py.Dataset, where: str) -> np.ndarray:
     try:
         opened = [Image.open(io.BytesIO(bytes(frame)), formats=["JPEG"]) for frame in dataset]
         if opened:
-            check_size((len(opened), *opened[0].size, 3), np.uint8, where)
+            check_size((len(opened), *map(max, zip(*(one.size for one in opened), strict=True)), 3), np.uint8, where)
         frames = [np.asarray(image) for image in opened]
         return np.stack([frame[..., None] if frame.ndim == 2 else frame for frame in frames])
     except (OSError, ValueError, Image.DecompressionBombError) as error:

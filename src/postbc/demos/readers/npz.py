@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy
 
+from postbc.demos.bounds import check_size, described, inside
 from postbc.demos.episode import Episode
-from postbc.demos.readers.bounds import check_size, described, inside
 from postbc.errors import DataError
 
 INDEX = "episodes.json"
