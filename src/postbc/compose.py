@@ -11,6 +11,7 @@ from hydra import compose, initialize_config_dir
 from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from postbc.config import Config, TaskConfig
 from postbc.errors import ConfigError
@@ -70,7 +71,7 @@ def load_config(root: Path = Path()) -> Config:
         config = OmegaConf.to_object(merged)
     except FileNotFoundError as error:
         raise ConfigError(f"{error.filename} is missing; run commands in the project's root.") from error
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
         where = getattr(error, "full_key", None) or "params.yaml with conf/"
         raise ConfigError(f"{where}: {str(error).splitlines()[0]}; all fields: docs/configuration.md.") from error
     assert isinstance(config, Config)  # noqa: S101 - to_object of a structured Config

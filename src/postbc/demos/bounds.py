@@ -90,8 +90,10 @@ _SIZES: dict[str | None, Callable[[bytes, int], int]] = {
 
 
 def refuse_special(path: Path) -> None:
-    """Raise DataError where there is something in ``path`` that is neither a file nor a folder: reading it could never end."""
-    for found in (path, *path.rglob("*")) if path.is_dir() else (path,):
+    """Raise DataError for anything in ``path`` but files and folders that lie in it: reading a device could never end."""
+    for found in path.rglob("*") if path.is_dir() else ():
+        if found.is_symlink():
+            inside(path, str(found.relative_to(path)))
         if not (found.is_file() or found.is_dir()):
             raise DataError(f"{found} is neither a file nor a folder.")
 

@@ -1,5 +1,6 @@
 """One demonstration and what makes it acceptable."""
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -8,6 +9,8 @@ from jaxtyping import Bool, Float32, Float64, UInt8
 from numpy import ndarray
 
 from postbc.errors import DataError
+
+KEY = re.compile(r"\w[\w.-]{0,199}")  # name of an observation, and of its array in the store
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,12 @@ def as_uint8(images: ndarray, where: str) -> UInt8[ndarray, "T h w C"]:
 def check_episode(episode: Episode, where: str) -> None:
     """Raise DataError naming ``where``, the key and the frame of the first thing wrong.
 
-    Refused: no steps, arrays of different length, an action that is not (T, A), values that are not finite.
+    Refused: no steps, arrays of different length, an action that is not (T, A), values that are not finite, names of
+    observations that could not be names of files.
     """
+    odd = [key for key in episode.obs if not KEY.fullmatch(key)]
+    if odd:
+        raise DataError(f"{where}: observations are named by letters, digits, '_', '.' and '-', not {odd[0]!r}.")
     if len(episode) == 0:
         raise DataError(f"{where}: the episode is empty. Remove it from the file.")
     if episode.action.ndim != 2:

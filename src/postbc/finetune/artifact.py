@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from postbc.errors import ConfigError, IntegrityError
 from postbc.finetune.critics import save_critics
@@ -12,6 +12,7 @@ from postbc.policies.folder import load_policy, save_policy
 from postbc.storage.atomic import atomic_folder, read_json, write_json
 from postbc.storage.checkpoint import flatten, unflatten
 from postbc.storage.manifest import check_manifest, write_manifest
+from postbc.storage.tensors import load_tensors
 
 POLICY, CRITICS, RUN, LEARNED = "policy", "critics", "run.json", "learned"
 
@@ -49,7 +50,7 @@ def continue_from(learner: Learner, folder: Path) -> None:
         )
     check_manifest(folder / LEARNED)
     policy = load_policy(folder / POLICY)
-    learner.continue_from(policy, unflatten(load_file(folder / LEARNED / WEIGHTS)))
+    learner.continue_from(policy, unflatten(load_tensors(folder / LEARNED / WEIGHTS)))
     ours, theirs = learner.policy().state_dict(), policy.state_dict()
     if ours.keys() != theirs.keys() or not all(torch.equal(ours[key], theirs[key]) for key in ours):
         raise IntegrityError(

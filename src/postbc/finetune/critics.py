@@ -4,7 +4,7 @@ import copy
 from pathlib import Path
 
 from jaxtyping import Float
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from postbc.observation import ObsShape
@@ -12,6 +12,7 @@ from postbc.observer import Observer
 from postbc.policies.value import TwinValue
 from postbc.storage.atomic import atomic_folder, read_json, write_json
 from postbc.storage.manifest import check_manifest, write_manifest
+from postbc.storage.tensors import load_tensors
 
 
 class Critics(nn.Module):
@@ -67,5 +68,5 @@ def load_critics(folder: Path) -> Critics:
     check_manifest(folder)
     shape = read_json(folder / "config.json")
     critics = Critics(ObsShape(**shape.pop("obs")), **shape)
-    critics.load_state_dict(load_file(folder / "critics.safetensors"))
+    critics.load_state_dict(load_tensors(folder / "critics.safetensors"))
     return critics.eval()

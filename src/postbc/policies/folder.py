@@ -7,7 +7,7 @@ part of ``model.safetensors``, so the processor pipelines only rename, batch and
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from postbc.demos.frames import ENVIRONMENT, IMAGE, STATE
 from postbc.errors import IntegrityError
@@ -21,6 +21,7 @@ from postbc.policies.steering import Actor
 from postbc.policies.value import TwinValue
 from postbc.storage.atomic import atomic_folder, read_json, write_json
 from postbc.storage.manifest import check_manifest, write_manifest
+from postbc.storage.tensors import load_tensors
 
 _DEVICE_STEP = {"registry_name": "device_processor", "config": {"device": "cpu", "float_dtype": None}}
 _PREPROCESSOR = [
@@ -134,10 +135,12 @@ def load_policy(folder: Path, latent: Latent | None = None, scale: float | None 
     """
     check_manifest(folder)
     config = read_json(folder / "config.json")
-    chosen = config["scale"] if scale is None else scale
-    extras = config["steering"], config["scorer"]
-    policy = build_policy(shape_from_config(config), latent or Latent(config["latent"]), extras, chosen)
-    weights = {k.removeprefix("policy."): v for k, v in load_file(folder / "model.safetensors").items()}
+    try:
+        chosen, extras = config["scale"] if scale is None else scale, (config["steering"], config["scorer"])
+        policy = build_policy(shape_from_config(config), latent or Latent(config["latent"]), extras, chosen)
+    except (KeyError, TypeError, ValueError) as error:
+        raise IntegrityError(f"{folder}/config.json describes no policy of this version ({error!r}).") from error
+    weights = {k.removeprefix("policy."): v for k, v in load_tensors(folder / "model.safetensors").items()}
     try:
         policy.load_state_dict(weights)
     except RuntimeError as error:

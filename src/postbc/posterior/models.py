@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
@@ -12,6 +12,7 @@ from postbc.posterior.last_layer import LastLayer, fit_last_layer
 from postbc.storage.atomic import read_json, write_json
 from postbc.storage.checkpoint import Checkpoints
 from postbc.storage.manifest import check_manifest
+from postbc.storage.tensors import load_tensors
 from postbc.training import Metrics
 
 Posterior = Ensemble | LastLayer
@@ -42,5 +43,5 @@ def load_model(folder: Path) -> Posterior:
     if kind not in MODELS:
         raise IntegrityError(f"{folder}/config.json asks for a {kind!r} posterior; there is {', '.join(MODELS)}.")
     model = MODELS[kind](**shape)
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    model.load_state_dict(load_tensors(folder / WEIGHTS))
     return model.eval()

@@ -7,12 +7,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import Tensor
 
 from postbc.errors import IntegrityError
 from postbc.storage.atomic import atomic_folder, read_json, write_json
 from postbc.storage.manifest import check_manifest, write_manifest
+from postbc.storage.tensors import load_tensors
 
 Nested = dict[str, Any]
 log = logging.getLogger("postbc")
@@ -94,7 +95,7 @@ class Checkpoints:
         recorded = read_json(folder / "state.json")
         if recorded["identity"] != self.identity:
             return None
-        return unflatten({**load_file(folder / "state.safetensors"), **recorded["values"]})
+        return unflatten({**load_tensors(folder / "state.safetensors"), **recorded["values"]})
 
     def clear(self) -> None:
         """Forget the checkpoint once the finished artifact is in place."""

@@ -40,6 +40,9 @@ class _Files:
 
     def __init__(self, path: Path) -> None:
         self.path, self._archive = path, zipfile.ZipFile(path) if path.is_file() else None
+        for name in self._archive.namelist() if self._archive else ():
+            if name.startswith("/") or ".." in name.split("/"):
+                raise DataError(f"{path}: {name} leads out of the archive.")
         self.store = ZipStore(path, mode="r") if self._archive else LocalStore(path, read_only=True)
 
     def arrays(self) -> list[str]:
@@ -64,7 +67,7 @@ class _Files:
         """(file, content) of an array's chunks; DataError for a file beyond ``limit`` bytes."""
         if self._archive is None:
             files = [p for p in (self.path / name).rglob("*") if p.is_file() and not p.name.startswith(".")]
-            found = [(str(p), p.stat().st_size, p.read_bytes) for p in files]
+            found = [(str(p.relative_to(self.path)), p.stat().st_size, p.read_bytes) for p in files]
         else:
             own = [i for i in self._archive.infolist() if i.filename.startswith(f"{name}/") and "/." not in i.filename]
             found = [(i.filename, i.file_size, partial(self._archive.read, i)) for i in own]

@@ -18,6 +18,7 @@ from typing import Any
 import av
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from PIL import Image
 
@@ -79,7 +80,7 @@ def _episode(path: Path, info: Row, features: Row, row: Row) -> Episode:
     where = f"{path}: episode {number}"
     file = inside(path, _place(info, row, None))
     table = _table(file, file.stat().st_mtime_ns)
-    table = table.filter(pa.compute.equal(table["episode_index"], number))
+    table = table.filter(pc.equal(table["episode_index"], number))
     if len(table) != count:
         raise DataError(f"{where}: {len(table)} frames in its parquet file, {count} in meta/.")
     columns: dict[str, np.ndarray] = {}

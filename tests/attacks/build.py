@@ -1,0 +1,412 @@
+"""Recordings and artifacts that attack their reader: the tests see each refused.
+
+Each function fills a folder of its own. What would be read, were it believed, lies in ``SECRET`` beside those folders; what
+would run creates ``PWNED``. Bombs unpack to BOMB bytes, several times what the tests allow a reader to take.
+"""
+
+import io
+import json
+import os
+import pickle
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+
+import h5py
+import numcodecs
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import zarr
+from PIL import Image
+
+from postbc.storage.manifest import write_manifest
+
+SECRET, PWNED, BOMB = "secret.npy", "pwned", 2**28
+ROWS = np.arange(16, dtype=np.float32).reshape(8, 2) + 1
+ATTACKS = {}
+
+
+def attack(made):
+    """List a function."""
+    ATTACKS[made.__name__] = made
+    return made
+
+
+class Payload:
+    """Unpickled, it makes a file."""
+
+    def __reduce__(self):
+        return Path.touch, (Path(PWNED),)
+
+
+def _robomimic(path: Path, **extra) -> h5py.File:
+    file = h5py.File(path / "demos.hdf5", "w")
+    demo = file.create_group("data/demo_0")
+    for key, values in {"actions": ROWS, "rewards": ROWS[:, 0], "obs/state": ROWS, **extra}.items():
+        demo[key] = values
+    return file
+
+
+def _replay(path: Path, header: dict | None = None, chunk: bytes | None = None) -> Path:
+    """A replay buffer of Diffusion Policy whose ``data/state`` has another header or chunk."""
+    root = zarr.open_group(path / "replay.zarr", mode="w", zarr_format=2)
+    for key in ("data/action", "data/state"):
+        root.create_array(key, data=ROWS, chunks=ROWS.shape)
+    root.create_array("meta/episode_ends", data=np.array([len(ROWS)]))
+    state = path / "replay.zarr" / "data" / "state"
+    recorded = json.loads((state / ".zarray").read_text())
+    (state / ".zarray").write_text(json.dumps({**recorded, **(header or {})}))
+    if chunk is not None:
+        (state / "0.0").write_bytes(chunk)
+    return state / "0.0"
+
+
+def _lerobot(path: Path, columns: dict[str, pa.Array], dtype: str = "float32", data_path: str | None = None) -> None:
+    """A LeRobotDataset v2.1 of one episode."""
+    (path / "meta").mkdir()
+    (path / "data").mkdir()
+    count = len(next(iter(columns.values())))
+    feature = {"dtype": dtype, "shape": [2] if dtype == "float32" else [8, 8, 3], "names": None}
+    info = {
+        "codebase_version": "v2.1", "fps": 10, "data_path": data_path or "data/{episode_index:06d}.parquet",
+        "features": {"action": {"dtype": "float32", "shape": [2], "names": None}, "observation.seen": feature},
+    }  # fmt: skip
+    (path / "meta" / "info.json").write_text(json.dumps(info))
+    (path / "meta" / "episodes.jsonl").write_text(json.dumps({"episode_index": 0, "tasks": [], "length": count}))
+    table = pa.table({**columns, "episode_index": pa.array(np.zeros(count, np.int64))})
+    pq.write_table(table, path / "data" / "000000.parquet")
+
+
+def _pairs(count: int) -> pa.Array:
+    return pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2 * count, np.float32)), 2)
+
+
+def _npz(path: Path, said: str = "{}", members: dict[str, bytes] | None = None) -> None:
+    (path / "episodes.json").write_text(said)
+    np.savez(path / "0.npz", action=ROWS, **{"obs/state": ROWS})
+    with zipfile.ZipFile(path / "0.npz", "a", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in (members or {}).items():
+            archive.writestr(name, data)
+
+
+def _policy(path: Path, weights: bytes) -> None:
+    """A policy folder, whole by its manifest, with other weights."""
+    from postbc.observation import ObsShape
+    from postbc.policies.folder import build_policy, save_policy
+    from postbc.policies.generative import PolicyShape
+    from postbc.policies.policy import Latent
+
+    path.rmdir()
+    save_policy(build_policy(PolicyShape(ObsShape(2, 0), 2, 4, 8, 1, 4, 2), Latent.SAMPLE), path)
+    (path / "model.safetensors").write_bytes(weights)
+    write_manifest(path)
+
+
+def _npy(values: np.ndarray, **options) -> bytes:
+    file = io.BytesIO()
+    np.save(file, values, **options)
+    return file.getvalue()
+
+
+def _png(side: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (side, side)).save(file, "PNG")
+    return file.getvalue()
+
+
+# paths that lead out
+
+
+@attack
+def zip_traversal(path: Path) -> None:
+    """An archive with members that would be unpacked beside it."""
+    _replay(path)
+    with zipfile.ZipFile(path / "replay.zarr.zip", "w") as archive:
+        for file in sorted(p for p in (path / "replay.zarr").rglob("*") if p.is_file()):
+            archive.write(file, file.relative_to(path / "replay.zarr"))
+            file.unlink()
+        archive.writestr("../../evil", b"")
+    for folder in sorted((path / "replay.zarr").rglob("*"), reverse=True):
+        folder.rmdir()
+    (path / "replay.zarr").rmdir()
+
+
+@attack
+def npz_key_traversal(path: Path) -> None:
+    """An observation that would be stored outside of the store."""
+    _npz(path, members={"obs/../../../evil.npy": _npy(ROWS)})
+
+
+@attack
+def hdf5_key_traversal(path: Path) -> None:
+    """Likewise in HDF5, where a dot is a name like any other in the middle of one."""
+    with _robomimic(path) as file:
+        file["data/demo_0/obs"].create_group("..")["evil"] = ROWS
+
+
+@attack
+def hdf5_external_link(path: Path) -> None:
+    """A group that lies in another file."""
+    with h5py.File(path.parent / "outside.hdf5", "w") as other:
+        other["obs/state"] = ROWS
+    with _robomimic(path) as file:
+        del file["data/demo_0/obs"]
+        file["data/demo_0/obs"] = h5py.ExternalLink("../outside.hdf5", "/obs")
+
+
+@attack
+def hdf5_external_storage(path: Path) -> None:
+    """An array whose numbers are another file's bytes."""
+    with _robomimic(path) as file:
+        del file["data/demo_0/obs/state"]
+        file["data/demo_0/obs"].create_dataset(
+            "state", ROWS.shape, np.float32, external=[(str(path.parent / SECRET), 0, ROWS.nbytes)]
+        )
+
+
+@attack
+def hdf5_virtual(path: Path) -> None:
+    """An array that is put together from another file."""
+    with h5py.File(path.parent / "outside.hdf5", "w") as other:
+        other["state"] = ROWS
+    layout = h5py.VirtualLayout(ROWS.shape, np.float32)
+    layout[:] = h5py.VirtualSource("../outside.hdf5", "state", ROWS.shape)
+    with _robomimic(path) as file:
+        del file["data/demo_0/obs/state"]
+        file["data/demo_0/obs"].create_virtual_dataset("state", layout)
+
+
+@attack
+def parquet_outside(path: Path) -> None:
+    """A data set whose numbers lie elsewhere."""
+    _lerobot(path, {"action": _pairs(8), "observation.seen": _pairs(8)}, data_path="../../outside.parquet")
+
+
+@attack
+def parquet_attribute(path: Path) -> None:
+    """A place that asks for attributes of objects, and for a gigabyte of zeros."""
+    place = "data/{episode_index.__class__}{episode_index:0999999999d}.parquet"
+    _lerobot(path, {"action": _pairs(8), "observation.seen": _pairs(8)}, data_path=place)
+
+
+@attack
+def store_outside(path: Path) -> None:
+    """A store that lists a segment elsewhere."""
+    from postbc.demos import store
+    from postbc.demos.episode import Episode
+
+    episode = Episode(ROWS, {"state": ROWS}, ROWS[:, 0], ROWS[:, 0] > 0, {"name": "demo_0"})
+    store.write_segment(path.parent / "elsewhere", "a", [episode], 10)
+    (path / "store").mkdir()
+    store.commit(path / "store", ["../../elsewhere/a"])
+
+
+# links and what is no file
+
+
+@attack
+def symlink_out(path: Path) -> None:
+    """A chunk that is a file of the reader's own."""
+    chunk = _replay(path)
+    chunk.unlink()
+    chunk.symlink_to(path.parent / SECRET)
+
+
+@attack
+def symlink_to_a_device(path: Path) -> None:
+    """A chunk that never ends."""
+    chunk = _replay(path)
+    chunk.unlink()
+    chunk.symlink_to("/dev/zero")
+
+
+@attack
+def fifo(path: Path) -> None:
+    """A chunk that never begins."""
+    chunk = _replay(path)
+    chunk.unlink()
+    os.mkfifo(chunk)
+
+
+# what unpacks to much more
+
+
+@attack
+def zarr_zlib_bomb(path: Path) -> None:
+    """A chunk of 16 numbers that unpacks to a quarter of a gigabyte."""
+    _replay(path, {"compressor": {"id": "zlib", "level": 9}}, zlib.compress(bytes(BOMB), 9))
+
+
+@attack
+def zarr_zstd_bomb(path: Path) -> None:
+    """Likewise."""
+    _replay(path, {"compressor": {"id": "zstd", "level": 9}}, numcodecs.Zstd(9).encode(bytes(BOMB)))
+
+
+@attack
+def zarr_blosc_bomb(path: Path) -> None:
+    """Likewise."""
+    packed = numcodecs.Blosc("zstd", 9).encode(bytes(BOMB))
+    _replay(path, {"compressor": {"id": "blosc", "cname": "zstd", "clevel": 9, "shuffle": 1}}, packed)
+
+
+@attack
+def zarr_bz2_bomb(path: Path) -> None:
+    """Likewise, by a compressor that says nothing of the size."""
+    _replay(path, {"compressor": {"id": "bz2", "level": 9}}, numcodecs.BZ2(9).encode(bytes(BOMB)))
+
+
+@attack
+def zip_bomb(path: Path) -> None:
+    """A chunk that the archive unpacks to a quarter of a gigabyte."""
+    _replay(path, {"compressor": None}, bytes(BOMB))
+    with zipfile.ZipFile(path / "replay.zarr.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in sorted(p for p in (path / "replay.zarr").rglob("*") if p.is_file()):
+            archive.write(file, file.relative_to(path / "replay.zarr"))
+            file.unlink()
+
+
+@attack
+def zarr_huge(path: Path) -> None:
+    """A header that claims a terabyte."""
+    _replay(path, {"shape": [2**38, 2], "chunks": [2**38, 2]})
+
+
+@attack
+def npz_huge(path: Path) -> None:
+    """Likewise, and the numbers are there."""
+    _npz(path, members={"obs/bomb.npy": _npy(np.zeros(BOMB, np.uint8))})
+
+
+@attack
+def hdf5_bomb(path: Path) -> None:
+    """A chunk of 64 numbers that unpacks to a quarter of a gigabyte."""
+    with _robomimic(path) as file:
+        array = file["data/demo_0/obs"].create_dataset(
+            "bomb", ROWS.shape, np.float32, chunks=ROWS.shape, compression="gzip"
+        )
+        array.id.write_direct_chunk((0, 0), zlib.compress(bytes(BOMB), 9))
+
+
+@attack
+def hdf5_huge(path: Path) -> None:
+    """An array of a terabyte of which nothing was written."""
+    with _robomimic(path) as file:
+        file["data/demo_0/obs"].create_dataset("huge", (2**38,), np.float32, chunks=(2**20,))
+
+
+@attack
+def png_bomb(path: Path) -> None:
+    """Small images, and one of a hundred megapixels among them."""
+    cells = [{"bytes": _png(8), "path": None}] * 7 + [{"bytes": _png(10_000), "path": None}]
+    _lerobot(path, {"action": _pairs(8), "observation.seen": pa.array(cells)}, "image")
+
+
+@attack
+def parquet_bomb(path: Path) -> None:
+    """Equal rows, of which a table is made that is thousands of times as large as its file."""
+    _lerobot(path, {"action": _pairs(BOMB // 16), "observation.seen": _pairs(BOMB // 16)})
+
+
+@attack
+def store_bomb(path: Path) -> None:
+    """A store that is whole by its manifest, and has a chunk that unpacks to a quarter of a gigabyte."""
+    from postbc.demos import store
+    from postbc.demos.episode import Episode
+
+    episode = Episode(ROWS, {"state": ROWS}, ROWS[:, 0], ROWS[:, 0] > 0, {"name": "demo_0"})
+    store.write_segment(path / "store", "a", [episode], 10)
+    folder = path / "store" / "a"
+    (shard,) = (p for p in (folder / "obs" / "state" / "c").rglob("*") if p.is_file())
+    packed = numcodecs.Zstd(9).encode(bytes(BOMB))
+    index = struct.pack("<QQ", 0, len(packed))
+    shard.write_bytes(packed + index + bytes(4))
+    write_manifest(folder)
+    store.commit(path / "store", ["a"])
+
+
+# headers
+
+
+@attack
+def zarr_header(path: Path) -> None:
+    """A header of two megabytes."""
+    _replay(path, {"more": "x" * 2**21})
+
+
+@attack
+def npy_header(path: Path) -> None:
+    """A header of a megabyte, which Python's parser would be given."""
+    header = b"(" * 2**20
+    data = b"\x93NUMPY\x02\x00" + struct.pack("<I", len(header)) + header
+    _npz(path, members={"obs/odd.npy": data})
+
+
+@attack
+def json_long(path: Path) -> None:
+    """A description of 65 MiB."""
+    _npz(path, said=json.dumps({"task": "x" * (65 * 2**20)}))
+
+
+@attack
+def json_deep(path: Path) -> None:
+    """Brackets in brackets."""
+    _npz(path, said="[" * 10**6)
+
+
+@attack
+def safetensors_header(path: Path) -> None:
+    """Weights whose header claims to be longer than any file."""
+    _policy(path, struct.pack("<Q", 2**62) + b"{}")
+
+
+# code
+
+
+@attack
+def npz_pickle(path: Path) -> None:
+    """Objects for numbers."""
+    _npz(path, members={"obs/evil.npy": _npy(np.array([Payload()] * 8, object), allow_pickle=True)})
+
+
+@attack
+def zarr_pickle(path: Path) -> None:
+    """Likewise."""
+    packed = pickle.dumps(np.array([Payload()] * 8, object))
+    _replay(path, {"dtype": "|O", "compressor": None, "filters": [{"id": "pickle", "protocol": 5}]}, packed)
+
+
+@attack
+def zarr_pickle_filter(path: Path) -> None:
+    """Numbers that a filter would unpickle."""
+    _replay(path, {"compressor": None, "filters": [{"id": "pickle", "protocol": 5}]}, pickle.dumps(Payload()))
+
+
+@attack
+def hdf5_objects(path: Path) -> None:
+    """Text for numbers."""
+    with _robomimic(path) as file:
+        file["data/demo_0/obs/text"] = [pickle.dumps(Payload(), 0).decode()] * 8
+
+
+@attack
+def weights_pickle(path: Path) -> None:
+    """Weights that torch.load would run."""
+    _policy(path, pickle.dumps(Payload()))
+
+
+@attack
+def yaml_tag(path: Path) -> None:
+    """Parameters that an unsafe loader would run."""
+    (path / "params.yaml").write_text(f"task: !!python/object/apply:pathlib.Path.touch [{PWNED}]\n")
+
+
+def build(folder: Path, name: str) -> Path:
+    """Write one attack below ``folder``."""
+    path = folder / name
+    path.mkdir(parents=True)
+    np.save(folder / SECRET, np.full(ROWS.shape, 42, np.float32))
+    ATTACKS[name](path)
+    return path
