@@ -53,7 +53,7 @@ def run(stage: Callable[[Config, argparse.Namespace], None], parser: argparse.Ar
     except KeyboardInterrupt:
         sys.exit(_tell("interrupted; `dvc repro` goes on from the last checkpoint", 130))
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EACCES, errno.EROFS):
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
             raise
         sys.exit(_tell(f"error: {error.strerror}: {error.filename or 'while writing'}. Nothing was half written.", 2))
 

@@ -8,6 +8,7 @@ Without ``keys`` arrays have the names above. Episodes are read in the order of 
 """
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,10 @@ def read(path: Path) -> Iterator[Episode]:
 
 
 def _episode(path: Path, keys: dict[str, str], facts: dict[str, Any]) -> Episode:
-    arrays = dict(_arrays(path))
+    try:
+        arrays = dict(_arrays(path))
+    except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError) as error:
+        raise DataError(f"{path}: not readable as .npz ({error}). Copy or record it again.") from error
     if keys:
         missing = sorted(set(keys.values()) - arrays.keys())
         if missing:
