@@ -1,29 +1,27 @@
 """Every attack is refused by a named error, soon, and within the memory that a reader may take."""
 
 import multiprocessing
+import os
 import resource
-from pathlib import Path
 
 import numcodecs
+import numpy as np
 import pytest
 from build import ATTACKS, PWNED, build
+from recordings import write_lerobot_v21
+from toy import toy_episode
 
 from postbc.demos.bounds import refuse_bomb
 from postbc.errors import DataError
 
-LIMIT, ROOM = 2**24, 2**27  # bytes that an array may have here, and that a process may grow by beside it
+LIMIT, ROOM = 2**24, 2**27  # bytes that an array may have here, and that the processes may grow by beside it
 SECONDS = 60
 
 
 def attacked(path, pipe):
-    """Read what lies in ``path`` as its user would; sends (error's type, its words, bytes that the process grew by)."""
-    import os
-
-    import h5py  # noqa: F401 - what is imported does not count
-    import zarr  # noqa: F401
-
+    """Read what lies in ``path`` as its user would; sends (error's type, its words, bytes that processes grew to)."""
     from postbc.compose import load_config
-    from postbc.demos import bounds
+    from postbc.demos import bounds, isolation
     from postbc.demos.checks import Checker, Expected
     from postbc.demos.ingest import ingest
     from postbc.demos.readers import find_sources
@@ -31,7 +29,6 @@ def attacked(path, pipe):
 
     bounds.EPISODE_BYTES = LIMIT
     os.chdir(path.parent)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     try:
         if (path / "params.yaml").exists():
             load_config(path)
@@ -42,7 +39,9 @@ def attacked(path, pipe):
         told = ("nothing", "it was taken")
     except Exception as error:
         told = (type(error).__name__, str(error))
-    pipe.send((*told, 1024 * (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)))
+    isolation.close()  # what has ended is counted
+    peaks = [resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    pipe.send((*told, 1024 * np.array(peaks)))
 
 
 @pytest.mark.parametrize(
@@ -63,28 +62,43 @@ def test_what_a_chunk_unpacks_to_is_known_before(name, codec):
 
 
 @pytest.fixture(scope="module")
-def processes():
+def outcome():
+    """Reads a path in a process of its own: (error's type, its words, peaks)."""
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["postbc.demos.ingest", "postbc.policies.folder", "postbc.compose"])
-    return context
+
+    def read(path):
+        here, there = context.Pipe(duplex=False)
+        process = context.Process(target=attacked, args=(path, there))
+        process.start()
+        there.close()
+        try:
+            assert here.poll(SECONDS), "it hangs"
+            return here.recv()
+        finally:
+            process.kill()
+            process.join()
+
+    return read
+
+
+@pytest.fixture(scope="module")
+def usual(outcome, tmp_path_factory):
+    """Peaks of the processes when nothing is wrong."""
+    folder = tmp_path_factory.mktemp("good")
+    write_lerobot_v21(folder / "set", [toy_episode(n) for n in range(3)])
+    kind, words, peaks = outcome(folder / "set")
+    assert kind == "nothing", words
+    return peaks
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_is_refused(name, tmp_path, processes):
+def test_an_attack_is_refused(name, tmp_path, outcome, usual):
     path = build(tmp_path, name)
-    before = {p for p in Path(tmp_path).rglob("*")}
-    here, there = processes.Pipe(duplex=False)
-    process = processes.Process(target=attacked, args=(path, there))
-    process.start()
-    there.close()
-    try:
-        assert here.poll(SECONDS), "it hangs"
-        kind, words, grown = here.recv()
-    finally:
-        process.kill()
-        process.join()
+    before = set(tmp_path.rglob("*"))
+    kind, words, peaks = outcome(path)
     assert kind in ("DataError", "IntegrityError", "ConfigError"), words
     assert str(tmp_path) in words or name.startswith("yaml")
-    assert grown < ROOM
+    assert (peaks - usual < ROOM).all()
     assert not (tmp_path / PWNED).exists()
-    assert {p for p in tmp_path.rglob("*")} - before <= {tmp_path / "taken", tmp_path / "taken" / name}
+    assert set(tmp_path.rglob("*")) - before <= {tmp_path / "taken", tmp_path / "taken" / name}

@@ -52,9 +52,11 @@ def as_uint8(images: ndarray, where: str) -> UInt8[ndarray, "T h w C"]:
 def check_episode(episode: Episode, where: str) -> None:
     """Raise DataError naming ``where``, the key and the frame of the first thing wrong.
 
-    Refused: no steps, arrays of different length, an action that is not (T, A), values that are not finite, names of
-    observations that could not be names of files.
+    Refused: no steps, arrays of different length, an action that is not (T, A), values that are not finite, no
+    observation, or one whose name could not be that of a file.
     """
+    if not episode.obs:
+        raise DataError(f"{where}: nothing was observed.")
     odd = [key for key in episode.obs if not KEY.fullmatch(key)]
     if odd:
         raise DataError(f"{where}: observations are named by letters, digits, '_', '.' and '-', not {odd[0]!r}.")
@@ -65,6 +67,8 @@ def check_episode(episode: Episode, where: str) -> None:
     for key, values in episode.arrays().items():
         if len(values) != len(episode):
             raise DataError(f"{where}: {key} has {len(values)} frames, action has {len(episode)}.")
+        if values.size == 0:
+            raise DataError(f"{where}: {key} has shape {values.shape} and so no number in it.")
         finite = np.isfinite(values).reshape(len(values), -1).all(axis=1)
         if not finite.all():
             raise DataError(f"{where}: {key} is not finite at frame {int(np.argmin(finite))}.")

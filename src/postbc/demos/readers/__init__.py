@@ -2,7 +2,7 @@
 
 A reader has ``matches(path)``, true for what it can read, and ``read(path)``, which yields episodes in the order of the
 recording. What is wrong with a recording is a DataError that names the file, the episode and the key; what a library says
-of a damaged file is made one in :meth:`Source.episodes`. Facts of an episode that mean the same
+of a damaged file is made one in :mod:`postbc.demos.isolation`. Facts of an episode that mean the same
 everywhere: ``name``, ``fps``, ``task`` (the instruction), ``operator``. To add a format, write a file beside these and add
 it to READERS.
 """
@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 
+from postbc.demos import isolation
 from postbc.demos.bounds import refuse_special
 from postbc.demos.episode import Episode
 from postbc.demos.readers import diffusion_policy, lerobot, minari, npz, robomimic, store
@@ -47,13 +48,7 @@ class Source:
             raise DataError(f"{self.path}: only robomimic's files have filter keys, this is {self.format}.")
         refuse_special(self.path)
         chosen = (self.path,) if self.filter_key is None else (self.path, self.filter_key)
-        try:
-            yield from self.reader.read(*chosen)
-        except DataError:
-            raise
-        except Exception as error:  # libraries have many words for a damaged file
-            said = f"{type(error).__name__}: {error}"
-            raise DataError(f"{self.path}: not readable as {self.format} ({said}). Copy or record it again.") from error
+        yield from isolation.read(self.reader, *chosen)
 
 
 def _digest(value: object) -> str:

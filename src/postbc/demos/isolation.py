@@ -1,0 +1,138 @@
+"""Recordings are read in a process of its own: what a damaged file does to the library that opens it stays there.
+
+HDF5's library can loop for ever on one flipped bit, and others crash or fill the memory. The reading process may take
+SECONDS an episode and ROOM times EPISODE_BYTES of memory; when it dies, that is a DataError here. It reads the next episode
+while the last one is checked and stored, and serves one recording after the other.
+"""
+
+import atexit
+import os
+import pickle
+import resource
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from postbc.demos import bounds
+from postbc.demos.episode import Episode
+from postbc.errors import DataError
+
+SECONDS = 300
+ROOM, BESIDE = 4, 2**30  # the latter for threads and tables
+_STOP, _NONE = "stop", pickle.dumps(None, pickle.HIGHEST_PROTOCOL)
+
+
+class _Worker:
+    """The reading process."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        self.pipe = Connection(ours.detach())
+        self.busy = False  # with a recording that nobody wants any more
+
+    def ask(self, request: tuple[Any, ...]) -> None:
+        """Have it read a recording, once it has left the last one."""
+        if self.busy:
+            self.pipe.send(_STOP)
+            while not isinstance(self.pipe.recv(), DataError | None):
+                pass
+        self.busy = False
+        self.pipe.send(request)
+
+    def close(self) -> None:
+        """End it."""
+        self.pipe.close()
+        self.process.kill()
+        self.process.wait()
+
+
+_idle: list[_Worker] = []
+
+
+@atexit.register
+def close() -> None:
+    """End the processes that wait for work."""
+    while _idle:
+        _idle.pop().close()
+
+
+def read(reader: ModuleType, *where: Path | str) -> Iterator[Episode]:
+    """What ``reader.read(*where)`` yields. Raises its DataError, and one for everything else that comes of reading."""
+    worker = _idle.pop() if _idle else _Worker()
+    done = False
+    try:
+        worker.ask((reader.__name__, where, bounds.EPISODE_BYTES, SECONDS))
+        while (found := worker.pipe.recv()) is not None:
+            if isinstance(found, DataError):
+                done = True
+                raise found
+            yield found
+        done = True
+    except (EOFError, ConnectionError) as error:
+        said = f"took more than {SECONDS} s" if worker.process.wait() == -signal.SIGALRM else "died of it"
+        raise DataError(
+            f"{where[0]}: damaged so that the process that read it {said}. Copy or record it again."
+        ) from error
+    finally:
+        if worker.process.poll() is None:
+            worker.busy = not done
+            _idle.append(worker)
+        else:
+            worker.close()
+
+
+def _serve(pipe: Connection) -> None:
+    """Read what is asked for until nobody asks."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even inside of a library
+    while True:
+        request = pipe.recv()
+        if request == _STOP:  # it came when there was nothing left to stop
+            continue
+        name, where, bounds.EPISODE_BYTES, seconds = request
+        _limit_memory()
+        try:
+            episodes = sys.modules[name].read(*where)
+            while True:
+                signal.alarm(seconds)
+                packed = pickle.dumps(next(episodes, None), pickle.HIGHEST_PROTOCOL)
+                signal.alarm(0)  # how long it takes until somebody wants it does not count
+                if pipe.poll():
+                    pipe.recv()
+                    packed = _NONE
+                pipe.send_bytes(packed)
+                if packed == _NONE:
+                    break
+        except DataError as error:
+            pipe.send(error)
+        except Exception as error:  # libraries have many words for a damaged file
+            format_ = name.rpartition(".")[2]
+            said = f"{type(error).__name__}: {error}"
+            pipe.send(DataError(f"{where[0]}: not readable as {format_} ({said}). Copy or record it again."))
+        signal.alarm(0)
+
+
+def _limit_memory() -> None:
+    """Address space for what the process holds already and ROOM arrays; of the systems in use only Linux keeps to it."""
+    if sys.platform != "linux":
+        return
+    with Path("/proc/self/statm").open() as file:
+        held = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
+    resource.setrlimit(resource.RLIMIT_AS, (held + ROOM * bounds.EPISODE_BYTES + BESIDE, resource.RLIM_INFINITY))
+
+
+if __name__ == "__main__":
+    import postbc.demos.readers  # noqa: F401 - so that all of them are at hand
+
+    with suppress(EOFError, ConnectionError):  # whoever asked is gone
+        _serve(Connection(int(sys.argv[1])))

@@ -1,0 +1,84 @@
+"""The reading process: it may be left, killed or orphaned."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from recordings import write_npz, write_robomimic
+from toy import toy_episode
+
+from postbc.demos import isolation
+from postbc.demos.readers import find_sources
+from postbc.errors import DataError
+
+ORPHAN = """
+import os
+from pathlib import Path
+from postbc.demos import isolation
+from postbc.demos.readers import find_sources
+next(find_sources(Path({path!r}))[0].episodes())
+print(isolation.__dict__["_idle"][0].process.pid if isolation.__dict__["_idle"] else 0, flush=True)
+os._exit(1)
+"""
+
+
+@pytest.fixture
+def source(tmp_path):
+    write_npz(tmp_path / "set", [toy_episode(n) for n in range(6)])
+    return find_sources(tmp_path / "set")[0]
+
+
+def worker():
+    """The process that waits for work."""
+    (only,) = isolation._idle
+    return only.process
+
+
+def test_one_process_serves_all_and_what_is_left_does_not_come_back(source, tmp_path):
+    write_robomimic(tmp_path / "demos.hdf5", [toy_episode(9)])
+    isolation.close()
+    assert len(list(source.episodes())) == 6
+    pid = worker().pid
+    for _ in range(3):
+        left = source.episodes()
+        next(left)
+        left.close()
+        (found,) = find_sources(tmp_path / "demos.hdf5")[0].episodes()
+        assert np.array_equal(found.action, toy_episode(9).action)
+    assert worker().pid == pid
+    both = list(zip(source.episodes(), source.episodes(), strict=True))  # two at once are two processes
+    assert all(np.array_equal(a.action, b.action) for a, b in both)
+    assert len(isolation._idle) == 2
+    isolation.close()
+
+
+def test_a_process_that_dies_is_a_named_error_and_the_next_reading_works(tmp_path):
+    write_npz(tmp_path / "set", [toy_episode(n, 20_000) for n in range(30)])  # more than a pipe holds
+    (source,) = find_sources(tmp_path / "set")
+    isolation.close()
+    assert len(next(source.episodes())) == 20_000
+    pid = worker().pid
+    reading = source.episodes()
+    next(reading)
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(DataError, match=r"set: damaged so that the process that read it died"):
+        list(reading)
+    assert len(list(source.episodes())) == 30
+    assert worker().pid != pid
+
+
+def test_a_process_whose_owner_died_ends(source):
+    done = subprocess.run(
+        [sys.executable, "-c", ORPHAN.format(path=str(source.path))], capture_output=True, text=True, check=False
+    )
+    pid = int(done.stdout)
+    assert pid
+    until = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not Path(f"/proc/{pid}").exists()
