@@ -30,7 +30,7 @@ def matches(path: Path) -> bool:
     if path.suffix == ".zip" and path.is_file():
         try:
             return f"{ENDS}/{HEADER}" in zipfile.ZipFile(path).namelist()
-        except (zipfile.BadZipFile, ValueError):
+        except (zipfile.BadZipFile, ValueError, NotImplementedError):
             return True  # damaged: reading it says so
     return (path / ".zgroup").is_file() and (path / ENDS).is_dir()
 
