@@ -17,7 +17,7 @@ from benchmarks.posterior import product_rate, seconds
 from benchmarks.record import write
 from postbc.adam import AdamW
 from postbc.config import Method, PretrainConfig
-from postbc.demos.convert import columns, convert
+from postbc.demos.convert import View, convert
 from postbc.demos.frames import Frames, load_frames
 from postbc.demos.readers import find_sources
 from postbc.policies.pretrain import build_model
@@ -33,8 +33,7 @@ def make_dataset(recordings: Path, folder: Path) -> Path:
     """The recordings as a LeRobotDataset."""
     task = get_task("lift")
     episodes = [episode for source in find_sources(recordings) for episode in source.episodes()]
-    stored = (columns(e, *task.observe(e.obs), None) for e in episodes)
-    convert(stored, len(episodes), folder / "dataset", task.fps, "Lift the cube.")
+    convert(episodes, len(episodes), folder / "dataset", View(task.fps, "Lift the cube.", task.observe))
     return folder / "dataset"
 
 

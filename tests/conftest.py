@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import make_frames, toy_episode
+from toy import TOY_VIEW, make_frames, toy_episode
 
-from postbc.demos.convert import columns, convert
+from postbc.demos.convert import convert
 from postbc.demos.frames import Frames, load_frames
 
 if "PYTEST_XDIST_WORKER" in os.environ:
@@ -43,7 +43,6 @@ def dataset(tmp_path_factory) -> Path:
     """A LeRobotDataset of toy episodes, made once: LeRobot takes long to import."""
     folder = tmp_path_factory.mktemp("toy") / "dataset"
     episodes = [toy_episode(n, 8 + n) for n in range(4)]
-    stored = (columns(e, e.obs["position"], e.obs["goal"], None) for e in episodes)
-    convert(stored, len(episodes), folder, 10, "Go to the goal.")
+    convert(episodes, len(episodes), folder, TOY_VIEW)
     assert len(load_frames(folder)) == sum(map(len, episodes))
     return folder

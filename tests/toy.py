@@ -4,9 +4,11 @@ from dataclasses import replace
 
 import numpy as np
 
+from postbc.demos.convert import View
 from postbc.demos.episode import Episode
 from postbc.demos.frames import Frames, stack_frames
 
+TOY_VIEW = View(10, "Go to the goal.", lambda obs: (obs["position"], obs["goal"]), lambda obs: obs.get("top"))
 SIDE = 32  # pixels of an image
 
 
@@ -19,6 +21,16 @@ def toy_episode(number: int, length: int = 12) -> Episode:
     success = np.arange(length) == length - 1
     obs = {"position": position.astype(np.float32), "goal": np.tile(goal, (length, 1)).astype(np.float32)}
     return Episode(action.astype(np.float32), obs, success.astype(np.float32), success, {"name": f"demo_{number}"})
+
+
+def pictured(number: int, length: int = 6, side: int = 64) -> Episode:
+    """An episode seen by a camera: a bright square that moves over a smooth background."""
+    episode = toy_episode(number, length)
+    ramp = np.linspace(0, 120, side, dtype=np.uint8)
+    images = np.tile(ramp[None, :, None, None], (length, 1, side, 3))
+    for t in range(length):
+        images[t, 8 : 8 + 16, 6 * t + 3 * number : 6 * t + 3 * number + 16] = 220
+    return replace(episode, obs={**episode.obs, "top": images})
 
 
 def make_frames(episodes: list[Episode]) -> Frames:

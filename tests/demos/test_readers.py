@@ -18,25 +18,13 @@ from recordings import (
     write_npz,
     write_robomimic,
 )
-from toy import toy_episode
+from toy import pictured, toy_episode
 
 from postbc.demos import bounds
 from postbc.demos.export import export
 from postbc.demos.ingest import ingest
 from postbc.demos.readers import find_sources
 from postbc.errors import DataError
-
-SIDE = 64
-
-
-def pictured(number, length=6):
-    """An episode seen by a camera: a bright square that moves over a smooth background."""
-    episode = toy_episode(number, length)
-    ramp = np.linspace(0, 120, SIDE, dtype=np.uint8)
-    images = np.tile(ramp[None, :, None, None], (length, 1, SIDE, 3))
-    for t in range(length):
-        images[t, 8 : 8 + 16, 6 * t + 3 * number : 6 * t + 3 * number + 16] = 220
-    return replace(episode, obs={**episode.obs, "top": images})
 
 
 def read(path, filter_key=None):

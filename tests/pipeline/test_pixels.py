@@ -7,7 +7,7 @@ import zarr
 from recordings import at
 
 from postbc.config import FinetuneConfig, Method, PretrainConfig, TaskConfig
-from postbc.demos.convert import columns, convert
+from postbc.demos.convert import View, convert
 from postbc.demos.frames import load_frames
 from postbc.demos.ingest import ingest
 from postbc.demos.preparation import Drawing, Preparation
@@ -81,8 +81,7 @@ def test_recorded_images_are_kept_and_checked(played, tmp_path):
 def test_from_recordings_to_a_finetuned_policy(played, tmp_path):
     episodes = taken_in(write(tmp_path / "r", played), tmp_path / "s")
     task = get_task("pusht_pixels")
-    stored = (columns(e, *task.observe(e.obs), e.obs["img"]) for e in episodes)
-    convert(stored, episode_count(tmp_path / "s"), tmp_path / "d", 10, "Push.")
+    convert(episodes, episode_count(tmp_path / "s"), tmp_path / "d", View(10, "Push.", task.observe, task.images))
     frames = load_frames(tmp_path / "d", TASK.history)
     assert frames.pixels is not None
     assert np.array_equal(frames.pixels.permute(0, 2, 3, 1), np.concatenate([e.obs["img"] for e in episodes]))

@@ -7,17 +7,33 @@ import typer
 
 
 def export(
-    target: Annotated[Path, typer.Argument(help="robomimic HDF5 file to write.")],
+    target: Annotated[Path, typer.Argument(help="robomimic file (.hdf5) or LeRobotDataset (a folder) to write.")],
     store: Annotated[Path, typer.Option(help="Demonstration store.")] = Path("artifacts/demos"),
-    force: Annotated[bool, typer.Option(help="Replace the file if it is there.")] = False,
+    video: Annotated[
+        bool, typer.Option(help="Of a LeRobotDataset: images as video, which is small and loses a little.")
+    ] = False,
+    force: Annotated[bool, typer.Option(help="Replace what is there.")] = False,
 ) -> None:
-    """Write the stored demonstrations, those of the robot too, as robomimic HDF5."""
+    """Write the stored demonstrations, those of the robot too, as robomimic HDF5 or as the task's LeRobotDataset v3."""
+    from postbc.demos.convert import View, convert
     from postbc.demos.export import export as write
+    from postbc.demos.readers.robomimic import SUFFIXES
     from postbc.demos.store import episode_count, read_store
     from postbc.errors import DataError
     from postbc.progress import track
 
     if target.exists() and not force:
         raise DataError(f"{target} is there already; --force replaces it.")
-    count = write(track(read_store(store), "export", episode_count(store)), target)
+    count = episode_count(store)
+    if target.suffix in SUFFIXES:
+        write(track(read_store(store), "export", count), target)
+    else:
+        from postbc.compose import load_config
+        from postbc.sims import get_task
+
+        config = load_config().task
+        task = get_task(config.env)
+        convert(
+            read_store(store), count, target, View(config.fps, config.instruction, task.observe, task.images), video
+        )
     typer.echo(f"{target}: {count} episodes")

@@ -4,33 +4,50 @@ import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
-from postbc.demos.episode import Episode
-from postbc.demos.frames import ENVIRONMENT, IMAGE, STATE
+from postbc.demos.episode import Episode, Facts, common
+from postbc.demos.frames import ENVIRONMENT, IMAGE, REWARD, STATE, SUCCESS
+from postbc.errors import DataError
 from postbc.progress import track
-from postbc.storage.atomic import atomic_folder
+from postbc.storage.atomic import atomic_folder, write_json
 from postbc.storage.manifest import write_manifest
 
+SIDE = "postbc.json"
+Recorded = Mapping[str, np.ndarray]  # observations (T, …) by key
 Columns = dict[str, np.ndarray]  # by feature of the data set, (T, …)
 
 
-def columns(episode: Episode, state: np.ndarray, environment: np.ndarray, pixels: np.ndarray | None) -> Columns:
-    """What the data set holds of one episode; nothing is stored of a thing that is not observed (V = 0, no images)."""
-    stored = {STATE: state, "action": episode.action, "next.reward": episode.reward[:, None]}
-    stored |= {ENVIRONMENT: environment} if environment.shape[1] else {}
-    stored |= {IMAGE: pixels} if pixels is not None else {}
-    return {**stored, "next.success": episode.success[:, None]}
+@dataclass(frozen=True)
+class View:
+    """How a task sees recorded episodes: ``observe`` gives its states (T, S) and (T, V), ``images`` (T, h, w, C) or None."""
+
+    fps: int
+    instruction: str
+    observe: Callable[[Recorded], tuple[np.ndarray, np.ndarray]]
+    images: Callable[[Recorded], np.ndarray | None] = lambda _: None
+
+    def columns(self, episode: Episode) -> Columns:
+        """What the data set holds of an episode; nothing is stored of a thing that is not observed (V = 0, no images)."""
+        (state, environment), pixels = self.observe(episode.obs), self.images(episode.obs)
+        stored = {STATE: state, "action": episode.action, REWARD: episode.reward[:, None]}
+        stored |= {ENVIRONMENT: environment} if environment.shape[1] else {}
+        stored |= {IMAGE: pixels} if pixels is not None else {}
+        return {**stored, SUCCESS: episode.success[:, None]}
 
 
-def _feature(values: np.ndarray) -> dict[str, Any]:
+def _feature(values: np.ndarray, video: bool) -> dict[str, Any]:
     if values.ndim == 4:
-        return {"dtype": "image", "shape": values.shape[1:], "names": ["height", "width", "channels"]}
+        kind = "video" if video else "image"
+        return {"dtype": kind, "shape": values.shape[1:], "names": ["height", "width", "channels"]}
     return {"dtype": str(values.dtype), "shape": values.shape[1:], "names": None}
 
 
@@ -47,25 +64,54 @@ def _prepare_lerobot(home: str) -> None:
     logging.getLogger("lerobot").setLevel(logging.ERROR)
 
 
-def convert(episodes: Iterable[Columns], count: int, target: Path, fps: int, task: str) -> None:
-    """Write ``count`` episodes as a LeRobotDataset at ``target``, whole or not at all; images as PNG.
+@contextmanager
+def _sparing_the_search_for_images(features: Mapping[str, Any]) -> Iterator[None]:
+    """LeRobot maps over every frame to embed images, which takes four fifths of the time where there are none."""
+    from lerobot.datasets import dataset_writer
 
-    ``task`` is the instruction stored with every frame. LeRobot writes its parquet footers only at the end, so the
-    data set is built under another name and renamed.
+    if any(feature["dtype"] == "image" for feature in features.values()):
+        yield
+    else:
+        with patch.object(dataset_writer, "embed_images", lambda dataset: dataset):
+            yield
+
+
+def _describe(facts: list[Facts]) -> dict[str, Any]:
+    """What is known of the episodes; what is the same for all of them is said once."""
+    shared = common(facts)
+    own = [{k: v for k, v in one.items() if k not in shared} for one in facts]
+    about = "What is known of the recorded episodes and has no place in LeRobot's format; read by nothing but people."
+    return {"about": about, "all": shared, "episodes": [{"episode_index": i, **one} for i, one in enumerate(own)]}
+
+
+def convert(episodes: Iterable[Episode], count: int, target: Path, view: View, video: bool = False) -> None:
+    """Write ``count`` episodes as a LeRobotDataset at ``target``, whole or not at all; images as PNG, or as ``video``.
+
+    The instruction stored with every frame is the episode's own, in its facts, or else the view's. Facts and whether an
+    episode succeeded stand in postbc.json. LeRobot writes its parquet footers only at the end, so the data set is built
+    under another name and renamed. Raises DataError where there is no episode.
     """
     items = iter(track(episodes, "convert", count))
-    first = next(items)
-    features = {name: _feature(values) for name, values in first.items()}
+    first = next(items, None)
+    if first is None:
+        raise DataError("there is no episode to convert.")
+    features, known = {key: _feature(values, video) for key, values in view.columns(first).items()}, list[Facts]()
     with tempfile.TemporaryDirectory() as home, atomic_folder(target) as building:
         _prepare_lerobot(home)
         from lerobot.datasets.lerobot_dataset import LeRobotDataset
 
         building.rmdir()  # create() insists on making the folder
-        dataset = LeRobotDataset.create(f"postbc/{target.name}", fps, features, root=building, use_videos=False)
-        for stored in chain([first], items):
-            for values in zip(*stored.values(), strict=True):
-                dataset.add_frame({**dict(zip(stored, values, strict=True)), "task": task})
-            dataset.save_episode()
-        dataset.finalize()
-        shutil.rmtree(building / "images", ignore_errors=True)  # emptied: images lie in the parquet files
+        dataset = LeRobotDataset.create(
+            f"postbc/{target.name}", view.fps, features, root=building, use_videos=video, streaming_encoding=video
+        )
+        with _sparing_the_search_for_images(features):
+            for episode in chain([first], items):
+                stored, told = view.columns(episode), str(episode.facts.get("task") or view.instruction)
+                for values in zip(*stored.values(), strict=True):
+                    dataset.add_frame({**dict(zip(stored, values, strict=True)), "task": told})
+                dataset.save_episode()
+                known.append({"success": bool(episode.success.any()), **episode.facts})
+            dataset.finalize()
+        shutil.rmtree(building / "images", ignore_errors=True)  # emptied: images lie in the parquet files or the videos
+        write_json(building / SIDE, _describe(known))
         write_manifest(building)

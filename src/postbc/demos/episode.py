@@ -1,6 +1,7 @@
 """One demonstration and what makes it acceptable."""
 
 import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +12,8 @@ from numpy import ndarray
 from postbc.errors import DataError
 
 KEY = re.compile(r"\w[\w.-]{0,199}")  # name of an observation, and of its array in the store
+
+Facts = Mapping[str, Any]
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,11 @@ class Episode:
             "success": self.success,
             **{f"obs/{key}": value for key, value in self.obs.items()},
         }
+
+
+def common(facts: Sequence[Facts]) -> Facts:
+    """What is the same in all of them."""
+    return {k: v for k, v in facts[0].items() if all(k in one and one[k] == v for one in facts)} if facts else {}
 
 
 def as_uint8(images: ndarray, where: str) -> UInt8[ndarray, "T h w C"]:

@@ -133,7 +133,11 @@ def load_frames(dataset: Path, history: int = 1) -> Frames:
     Raises IntegrityError when it differs from its manifest, DataError when columns are missing.
     """
     check_manifest(dataset)
-    table = _table(dataset)
+    table, info = _table(dataset), read_json(dataset / "meta" / "info.json")
+    if info["features"].get(IMAGE, {}).get("dtype") == "video":
+        raise DataError(
+            f"{dataset} holds its images as video, which loses a little; policies are trained on those of `convert`."
+        )
     state, action = _matrix(table[STATE]), _matrix(table["action"])
     environment = _matrix(table[ENVIRONMENT]) if ENVIRONMENT in table.column_names else state[:, :0]
     pixels = _images(table[IMAGE]) if IMAGE in table.column_names else None
@@ -144,7 +148,7 @@ def load_frames(dataset: Path, history: int = 1) -> Frames:
         episode=episode,
         last=torch.searchsorted(episode, episode, right=True) - 1,
         shape=ObsShape(state.shape[1], environment.shape[1], _size(pixels), history),
-        fps=int(read_json(dataset / "meta" / "info.json")["fps"]),
+        fps=int(info["fps"]),
         fingerprint=fingerprint(dataset),
         pixels=pixels,
         reward=_scalars(table[REWARD]) if REWARD in table.column_names else None,

@@ -21,7 +21,7 @@ import zarr
 from zarr.codecs import ZstdCodec
 
 from postbc.demos.bounds import described, inside
-from postbc.demos.episode import Episode
+from postbc.demos.episode import Episode, common
 from postbc.errors import DataError, IntegrityError
 from postbc.storage.atomic import atomic_folder, write_json
 from postbc.storage.manifest import NAME as MANIFEST
@@ -65,7 +65,9 @@ def write_segment(store: Path, name: str, episodes: list[Episode], fps: float) -
         lengths = [len(episode) for episode in episodes]
         _write_array(group, "timestamp", np.concatenate([np.arange(n) / fps for n in lengths]))
         _write_array(group, "episode_ends", np.cumsum(lengths, dtype=np.int64))
-        group.attrs.update({"fps": fps, "episodes": [episode.facts for episode in episodes]})
+        shared = common([episode.facts for episode in episodes])
+        own = [{k: v for k, v in episode.facts.items() if k not in shared} for episode in episodes]
+        group.attrs.update({"fps": fps, "all": shared, "episodes": own})
         write_manifest(building)
 
 
@@ -122,7 +124,9 @@ def read_segment(folder: Path) -> list[Episode]:
     obs = {key.removeprefix("obs/"): values for key, values in read.items()}
     bounds = zip([0, *ends[:-1]], ends, attributes["episodes"], strict=True)
     return [
-        Episode(action[a:b], {k: v[a:b] for k, v in obs.items()}, reward[a:b], success[a:b], dict(facts))
+        Episode(
+            action[a:b], {k: v[a:b] for k, v in obs.items()}, reward[a:b], success[a:b], {**attributes["all"], **facts}
+        )
         for a, b, facts in bounds
     ]
 

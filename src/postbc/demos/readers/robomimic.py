@@ -16,12 +16,13 @@ from postbc.demos.episode import Episode
 from postbc.demos.readers.hdf5 import array, group, number, plain, tree
 from postbc.errors import DataError
 
+SUFFIXES = (".hdf5", ".h5")
 DESCRIBED = ("env_args", "problem_info")  # JSON attributes of ``data``
 
 
 def matches(path: Path) -> bool:
     """True for a file named like HDF5; what is inside is judged when it is read."""
-    return path.is_file() and path.suffix in (".hdf5", ".h5")
+    return path.is_file() and path.suffix in SUFFIXES
 
 
 def read(path: Path, subset: str | None = None) -> Iterator[Episode]:
