@@ -5,8 +5,9 @@
     <store>/<segment>/{action,reward,success,timestamp,episode_ends,obs/<key>}
 
 A segment appears under its name only when it is whole and on the disk, so a killed writer leaves nothing to repair and
-the next one goes on after the last whole segment. Chunks are about a training window long and packed into one shard an
-array, which keeps the number of files small. Every chunk carries a zstd checksum.
+the next one goes on after the last whole segment. Chunks are a training window long, or more until they have 64 KiB (a
+chunk costs as much time as that), and packed into one shard an array, which keeps the number of files small. Every chunk
+carries a zstd checksum.
 """
 
 import hashlib
@@ -29,12 +30,12 @@ from postbc.storage.manifest import check_manifest, fingerprint, write_manifest
 
 INDEX = "store.json"
 FORMAT = 2
-CHUNK_FRAMES = 64
+CHUNK_FRAMES, CHUNK_BYTES = 64, 2**16
 SEGMENT_BYTES = 64 * 2**20
 
 
 def _write_array(group: zarr.Group, key: str, values: np.ndarray) -> None:
-    frames = CHUNK_FRAMES if key != "episode_ends" else max(len(values), 1)
+    frames = max(CHUNK_FRAMES, CHUNK_BYTES // values[0].nbytes)
     shards = -(-len(values) // frames) * frames
     array = group.create_array(
         key,
