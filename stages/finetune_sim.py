@@ -45,7 +45,8 @@ def main(config: Config, options: argparse.Namespace) -> None:
     where = arena(config, folder, options.method)
     if config.finetune_sim.demonstrations:
         log.info(
-            "%d chunks of demonstrations in the replay", show(learner, load_frames(paths.DATASET, config.task.history))
+            "%d chunks of demonstrations in the replay",
+            show(learner, load_frames(paths.DATASET, config.task.history, config.task.image_memory)),
         )
     try:
         rows = finetune(learner, where)

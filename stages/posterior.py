@@ -30,7 +30,10 @@ def calibration(config: Config, frames: Frames, checkpoints: Checkpoints) -> Cal
 
 
 def main(config: Config, _: argparse.Namespace) -> None:
-    frames, horizon = load_frames(paths.DATASET, config.task.history).to(Compute().device), config.task.chunk
+    frames, horizon = (
+        load_frames(paths.DATASET, config.task.history, config.task.image_memory).to(Compute().device),
+        config.task.chunk,
+    )
     run_identity = identity(asdict(config.posterior), (horizon, config.task.history), config.seed, frames.fingerprint)
     checkpoints = Checkpoints(paths.checkpoint("posterior"), run_identity)
     model, rows = fit_posterior(frames, horizon, config.posterior, config.seed, checkpoints)

@@ -23,7 +23,10 @@ from stages.running import arguments, log, run
 
 def targets(config: Config, method: Method, device: torch.device) -> Targets:
     """What ``method`` imitates, at the size that params.yaml or the calibration says."""
-    frames, horizon = load_frames(paths.DATASET, config.task.history).to(device), config.task.chunk
+    frames, horizon = (
+        load_frames(paths.DATASET, config.task.history, config.task.image_memory).to(device),
+        config.task.chunk,
+    )
     if method is Method.BC:
         return Targets(frames, horizon, method)
     factors, (calibrated, reason) = load_factors(paths.POSTERIOR, frames), calibrated_alpha(paths.POSTERIOR)

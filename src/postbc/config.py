@@ -52,6 +52,7 @@ class TaskConfig:
     max_steps: int = 150  # time limit of an episode, in control steps
     chunk: int = 4  # H: actions predicted and executed open loop
     history: int = 1  # K: observations that the policy reads, the present one and those before it
+    image_memory: float = 4.0  # GiB of demonstrated camera images kept in memory; more are read from the disk as needed
     instruction: str = ""
     options: dict[str, Any] = field(default_factory=dict)  # passed to the environment
 
@@ -62,6 +63,7 @@ class TaskConfig:
             max_steps=self.max_steps > 0,
             chunk=0 < self.chunk <= self.max_steps,
             history=self.history > 0,
+            image_memory=_size(self.image_memory),
         )
 
 

@@ -139,3 +139,25 @@ def test_sparing_lerobot_the_search_for_images_changes_no_value(tmp_path, monkey
     assert (tmp_path / "ours/meta/stats.json").read_bytes() == (tmp_path / "theirs/meta/stats.json").read_bytes()
     with pytest.raises(DataError, match="no episode"):
         convert(iter([]), 0, tmp_path / "none", TOY_VIEW)
+
+
+def test_images_beyond_the_memory_stay_on_the_disk_and_are_the_same(tmp_path, monkeypatch):
+    convert(iter([pictured(n, 12) for n in range(3)]), 3, tmp_path / "set", TOY_VIEW)
+    monkeypatch.chdir(tmp_path)
+    kept = load_frames(tmp_path / "set", 2)
+    assert not (tmp_path / ".work").exists()
+    mapped = load_frames(tmp_path / "set", 2, image_memory=0)
+    (file,) = (tmp_path / ".work/images").iterdir()
+    written = file.stat().st_mtime_ns
+    index = torch.tensor([0, 5, 12, 35, 5])
+    assert mapped.pixels.mapped
+    assert not kept.pixels.mapped
+    assert torch.equal(mapped.rows(index), kept.rows(index))
+    some = torch.tensor([0, 2])
+    assert torch.equal(mapped.select(some).rows(index[:3]), kept.select(some).rows(index[:3]))
+    assert mapped.select(some).pixels.images is mapped.pixels.images  # not copied
+    assert torch.equal(load_frames(tmp_path / "set", 2, 0).rows(index), kept.rows(index))
+    assert file.stat().st_mtime_ns == written
+    np.save(file, np.zeros((1, 3, 4, 4), np.uint8))
+    with pytest.raises(DataError, match="delete it"):
+        load_frames(tmp_path / "set", 2, 0)

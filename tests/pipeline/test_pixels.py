@@ -84,7 +84,9 @@ def test_from_recordings_to_a_finetuned_policy(played, tmp_path):
     convert(episodes, episode_count(tmp_path / "s"), tmp_path / "d", View(10, "Push.", task.observe, task.images))
     frames = load_frames(tmp_path / "d", TASK.history)
     assert frames.pixels is not None
-    assert np.array_equal(frames.pixels.permute(0, 2, 3, 1), np.concatenate([e.obs["img"] for e in episodes]))
+    assert np.array_equal(
+        frames.pixels[torch.arange(len(frames))].permute(0, 2, 3, 1), np.concatenate([e.obs["img"] for e in episodes])
+    )
     config = PretrainConfig(hidden=32, layers=1, denoising_steps=10, inference_steps=2, steps=20, batch=8)
     policy, _ = pretrain(Targets(frames, TASK.chunk, Method.BC), config, 0, Checkpoints(tmp_path / "c", "x"))
     save_policy(policy, tmp_path / "p")

@@ -1,10 +1,9 @@
 """The frames of a LeRobotDataset in memory, and windows of observations and actions gathered from them.
 
-Demonstrations fit in memory (images as uint8), and gathering windows there is hundreds of times faster than a loader that
-opens one frame at a time.
+Their numbers fit in memory, and gathering windows there is hundreds of times faster than a loader that opens one frame at
+a time; of camera images as many as a limit says (:mod:`postbc.demos.pixels`).
 """
 
-import io
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -14,10 +13,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from jaxtyping import Bool, Float, Int64, UInt8
-from PIL import Image
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
+from postbc.demos.pixels import Pixels, load_pixels
 from postbc.errors import DataError
 from postbc.observation import ObsShape
 from postbc.storage.atomic import read_json
@@ -44,7 +43,7 @@ class Frames:
     shape: ObsShape
     fps: int
     fingerprint: str  # of the data set
-    pixels: UInt8[Tensor, "N C h w"] | None = None
+    pixels: Pixels | None = None
     reward: Float[Tensor, "N"] | None = None  # of the action of each frame, where it was recorded
     success: Bool[Tensor, "N"] | None = None
 
@@ -84,13 +83,15 @@ class Frames:
         episode = torch.unique(self.episode[kept], return_inverse=True)[1]
         last = torch.searchsorted(episode, episode, right=True) - 1
         parts = {"obs": self.obs[kept], "action": self.action[kept], "episode": episode, "last": last}
-        pixels = None if self.pixels is None else self.pixels[kept]
+        pixels = None if self.pixels is None else self.pixels.select(kept)
         return replace(self, **parts, fingerprint="", pixels=pixels, reward=None, success=None)
 
     def to(self, device: torch.device) -> "Frames":
         """The same frames on ``device``."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        moved: dict[str, Any] = {name: part.to(device) for name, part in parts.items() if isinstance(part, Tensor)}
+        moved: dict[str, Any] = {
+            name: part.to(device) for name, part in parts.items() if isinstance(part, Tensor | Pixels)
+        }
         return replace(self, **moved)
 
 
@@ -111,7 +112,7 @@ def stack_frames(episodes: Iterable[Parts], fps: int, history: int = 1) -> Frame
     """Frames of (state (T, S), environment (T, V), action (T, A), images (T, h, w, C) or None); of no data set on disk."""
     state, environment, action, images = (list(part) for part in zip(*episodes, strict=True))
     seen = [part for part in images if part is not None]
-    pixels = torch.from_numpy(np.concatenate(seen)).permute(0, 3, 1, 2) if seen else None
+    pixels = Pixels.of(torch.from_numpy(np.concatenate(seen)).permute(0, 3, 1, 2)) if seen else None
     lengths = torch.tensor([len(part) for part in action])
     number = torch.repeat_interleave(torch.arange(len(action)), lengths)
     obs = np.hstack([np.concatenate(state), np.concatenate(environment)]).astype(np.float32)
@@ -120,68 +121,59 @@ def stack_frames(episodes: Iterable[Parts], fps: int, history: int = 1) -> Frame
         action=torch.from_numpy(np.concatenate(action).astype(np.float32)),
         episode=number,
         last=lengths.cumsum(0)[number] - 1,
-        shape=ObsShape(state[0].shape[1], environment[0].shape[1], _size(pixels), history),
+        shape=ObsShape(state[0].shape[1], environment[0].shape[1], pixels.shape if pixels else None, history),
         fps=fps,
         fingerprint="",
         pixels=pixels,
     )
 
 
-def load_frames(dataset: Path, history: int = 1) -> Frames:
+def load_frames(dataset: Path, history: int = 1, image_memory: float = 4.0) -> Frames:
     """Read a LeRobotDataset v3 at ``dataset``, of which a policy reads the last ``history`` observations.
 
-    Raises IntegrityError when it differs from its manifest, DataError when columns are missing.
+    Camera images beyond ``image_memory`` GiB are not kept in memory. Raises IntegrityError when the data set differs from its
+    manifest, DataError when columns are missing.
     """
     check_manifest(dataset)
-    table, info = _table(dataset), read_json(dataset / "meta" / "info.json")
+    files = sorted((dataset / "data").rglob("*.parquet"))
+    table, info = _table(dataset, files), read_json(dataset / "meta" / "info.json")
     if info["features"].get(IMAGE, {}).get("dtype") == "video":
         raise DataError(
             f"{dataset} holds its images as video, which loses a little; policies are trained on those of `convert`."
         )
     state, action = _matrix(table[STATE]), _matrix(table["action"])
     environment = _matrix(table[ENVIRONMENT]) if ENVIRONMENT in table.column_names else state[:, :0]
-    pixels = _images(table[IMAGE]) if IMAGE in table.column_names else None
+    made, shown = fingerprint(dataset), IMAGE in info["features"]
+    pixels = load_pixels(files, IMAGE, made, image_memory * 2**30) if shown else None
     episode = torch.from_numpy(np.asarray(table["episode_index"].to_pylist()))
     return Frames(
         obs=_with_history(torch.cat([state, environment], dim=1), episode, history),
         action=action,
         episode=episode,
         last=torch.searchsorted(episode, episode, right=True) - 1,
-        shape=ObsShape(state.shape[1], environment.shape[1], _size(pixels), history),
+        shape=ObsShape(state.shape[1], environment.shape[1], pixels.shape if pixels else None, history),
         fps=int(info["fps"]),
-        fingerprint=fingerprint(dataset),
+        fingerprint=made,
         pixels=pixels,
         reward=_scalars(table[REWARD]) if REWARD in table.column_names else None,
         success=_scalars(table[SUCCESS]) > 0 if SUCCESS in table.column_names else None,
     )
 
 
-def _size(pixels: Tensor | None) -> tuple[int, int, int] | None:
-    if pixels is None:
-        return None
-    channels, height, width = pixels.shape[1:]
-    return channels, height, width
-
-
-def _table(dataset: Path) -> Any:
-    """The data set's frames in order."""
+def _table(dataset: Path, files: list[Path]) -> Any:
+    """The numbers of the data set's frames, in order."""
     try:
-        files = sorted((dataset / "data").rglob("*.parquet"))
         columns = set(pq.read_schema(files[0]).names)
         missing = NEEDED - columns
         if missing:
             raise DataError(f"{dataset} has no column {', '.join(sorted(missing))}.")
-        wanted = sorted(NEEDED | ({ENVIRONMENT, IMAGE, REWARD, SUCCESS} & columns))
-        return pa.concat_tables(pq.read_table(file, columns=wanted) for file in files).sort_by("index")
+        wanted = sorted(NEEDED | ({ENVIRONMENT, REWARD, SUCCESS} & columns))
+        table = pa.concat_tables(pq.read_table(file, columns=wanted) for file in files)
     except (IndexError, KeyError, ValueError, OSError) as error:
         raise DataError(f"{dataset}: not a LeRobotDataset with frames in parquet files ({error}).") from error
-
-
-def _images(column: Any) -> Tensor:
-    """PNG files (C, h, w)."""
-    encoded = (row["bytes"] for row in column.to_pylist())
-    decoded = [np.asarray(Image.open(io.BytesIO(png), formats=["PNG"])).transpose(2, 0, 1) for png in encoded]
-    return torch.from_numpy(np.stack(decoded))
+    if not np.array_equal(table["index"], np.arange(len(table))):
+        raise DataError(f"{dataset}: frames are not in order.")
+    return table
 
 
 def _scalars(column: Any) -> Tensor:
