@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept: a stage is a process of its own
 
-.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-pretrain bench-finetune bench-baselines reproduce-quick clean
+.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-pretrain bench-finetune bench-baselines bench-demos reproduce-quick clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -71,6 +71,9 @@ bench-finetune: setup ## how fast finetuning learns and plays, beside stable-bas
 
 bench-baselines: setup ## stable-baselines3's PPO and SAC in the comparison's settings (1 hour, resumable): benchmarks/results/baselines.jsonl
 	python -m benchmarks.baselines $(if $(PUSHT),--pusht $(PUSHT))
+
+bench-demos: setup ## how fast demonstrations go in, out and into batches, with how much memory: tables, and benchmarks/results/demos.json
+	python -m benchmarks.demos
 
 clean: ## remove what runs leave behind, not what DVC or MLflow keep
 	rm -rf .work .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
