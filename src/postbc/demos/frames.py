@@ -61,7 +61,10 @@ class Frames:
         if self.pixels is None:
             return vector
         past = before(index, self.episode, self.shape.history)
-        return torch.cat([vector, self.pixels[past].flatten(1).to(vector.dtype)], dim=1)
+        row = vector.new_empty(len(vector), self.shape.row)
+        row[:, : vector.shape[1]] = vector
+        row[:, vector.shape[1] :] = self.pixels[past].flatten(1)  # cast as it is copied: half the time of doing both
+        return row
 
     def parts(self) -> Iterator[Float[Tensor, "B O"]]:
         """The rows of all frames, in order, in parts that fit in memory."""

@@ -33,7 +33,7 @@ class Pixels:
     @classmethod
     def of(cls, images: UInt8[Tensor, "N C h w"], mapped: bool = False) -> "Pixels":
         """One image a frame."""
-        return cls(images, torch.arange(len(images)), mapped)
+        return cls(images.contiguous(), torch.arange(len(images)), mapped)
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -41,7 +41,10 @@ class Pixels:
     def __getitem__(self, index: Int64[Tensor, "..."] | int) -> UInt8[Tensor, "... C h w"]:
         """The images at some frames, on their device."""
         wanted = self.rows[index]
-        return self.images[wanted.to(self.images.device)].to(wanted.device)
+        flat = self.images.flatten(1).index_select(
+            0, wanted.flatten().to(self.images.device)
+        )  # several times as fast as indexing
+        return flat.to(wanted.device).view(*wanted.shape, *self.shape)
 
     @property
     def shape(self) -> tuple[int, int, int]:
