@@ -2,13 +2,14 @@
 
 import shutil
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from recordings import WRITERS
-from toy import toy_episode
+from recordings import WRITERS, write_lerobot, write_minari
+from toy import pictured, toy_episode
 
 from postbc.demos import isolation
 from postbc.demos.checks import Checker, Expected
@@ -46,11 +47,21 @@ def _flipped(data, flips):
     return bytes(changed)
 
 
-@pytest.fixture(scope="module", params=WRITERS)
+PICTURED = {
+    "minari_jpeg": write_minari,
+    "lerobot_png": write_lerobot,
+    "lerobot_video": partial(write_lerobot, video=True),
+}
+
+
+@pytest.fixture(scope="module", params=[*WRITERS, *PICTURED])
 def whole(request, tmp_path_factory):
     """A recording of each format; LeRobot takes long to write one."""
     path = tmp_path_factory.mktemp("whole") / request.param
-    WRITERS[request.param](path, [toy_episode(n, 8) for n in range(3)])
+    if request.param in PICTURED:
+        PICTURED[request.param](path, [pictured(n, 8) for n in range(3)])
+    else:
+        WRITERS[request.param](path, [toy_episode(n, 8) for n in range(3)])
     return path
 
 

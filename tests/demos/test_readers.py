@@ -108,6 +108,14 @@ def test_a_filter_key_takes_its_subset(tmp_path):
         read(tmp_path / "npz", "train")
 
 
+def test_states_without_observations_are_named(tmp_path):
+    """What robosuite's own collection script writes."""
+    with h5py.File(tmp_path / "demo.hdf5", "w") as file:
+        file["data/demo_1/states"], file["data/demo_1/actions"] = np.zeros((3, 9)), np.zeros((3, 7))
+    with pytest.raises(DataError, match=r"demo_1: .*dataset_states_to_obs"):
+        read(tmp_path / "demo.hdf5")
+
+
 def test_libero_says_what_it_was_told(tmp_path):
     path = tmp_path / "scene_demo.hdf5"
     write_robomimic(path, [toy_episode(0)])

@@ -56,6 +56,10 @@ def _described(recorded: dict[str, str]) -> dict[str, object]:
 
 def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, object]) -> Episode:
     where = f"{path}: {name}"
+    if "states" in demo and "obs" not in demo:
+        raise DataError(
+            f"{where}: it holds simulator states without observations; robomimic's dataset_states_to_obs adds them."
+        )
     reward = array(demo, "rewards", where)
     # The sparse reward is 1 exactly where the task is done; `postbc export` says so itself, for rewards that are not sparse.
     success = array(demo, "success", where) if "success" in demo else reward
