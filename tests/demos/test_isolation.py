@@ -70,6 +70,9 @@ def test_a_process_that_dies_is_a_named_error_and_the_next_reading_works(tmp_pat
         list(reading)
     assert len(list(source.episodes())) == 30
     assert worker().pid != pid
+    os.kill(worker().pid, signal.SIGKILL)  # while it waits: nobody's fault
+    worker().wait()
+    assert len(list(source.episodes())) == 30
 
 
 def test_a_process_whose_owner_died_ends(source):

@@ -66,26 +66,37 @@ def close() -> None:
         _idle.pop().close()
 
 
+def _free() -> _Worker:
+    """One that waits, and is alive, or a new one."""
+    while _idle:
+        worker = _idle.pop()
+        if worker.process.poll() is None:
+            return worker
+        worker.close()
+    return _Worker()
+
+
 def read(reader: ModuleType, *where: Path | str) -> Iterator[Episode]:
     """What ``reader.read(*where)`` yields. Raises its DataError, and one for everything else that comes of reading."""
-    worker = _idle.pop() if _idle else _Worker()
-    done = False
+    worker = _free()
+    whole = False  # messages were read to their end, so that the next ones can be
     try:
         worker.ask((reader.__name__, where, bounds.EPISODE_BYTES, SECONDS))
         while (found := worker.pipe.recv()) is not None:
+            whole = True
+            worker.busy = not isinstance(found, DataError)
             if isinstance(found, DataError):
-                done = True
                 raise found
             yield found
-        done = True
+            whole = False
+        whole, worker.busy = True, False
     except (EOFError, ConnectionError) as error:
         said = f"took more than {SECONDS} s" if worker.process.wait() == -signal.SIGALRM else "died of it"
         raise DataError(
             f"{where[0]}: damaged so that the process that read it {said}. Copy or record it again."
         ) from error
     finally:
-        if worker.process.poll() is None:
-            worker.busy = not done
+        if whole:
             _idle.append(worker)
         else:
             worker.close()
