@@ -90,7 +90,7 @@ def read(reader: ModuleType, *where: Path | str) -> Iterator[Episode]:
             yield found
             whole = False
         whole, worker.busy = True, False
-    except (EOFError, ConnectionError) as error:
+    except (EOFError, OSError) as error:  # the latter in the middle of a message
         said = f"took more than {SECONDS} s" if worker.process.wait() == -signal.SIGALRM else "died of it"
         raise DataError(
             f"{where[0]}: damaged so that the process that read it {said}. Copy or record it again."
@@ -145,5 +145,5 @@ def _limit_memory() -> None:
 if __name__ == "__main__":
     import postbc.demos.readers  # noqa: F401 - so that all of them are at hand
 
-    with suppress(EOFError, ConnectionError):  # whoever asked is gone
+    with suppress(EOFError, OSError):  # whoever asked is gone
         _serve(Connection(int(sys.argv[1])))
