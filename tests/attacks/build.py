@@ -291,6 +291,19 @@ def hdf5_bomb(path: Path) -> None:
 
 
 @attack
+def hdf5_bomb_in_a_bomb(path: Path) -> None:
+    """Likewise, packed twice."""
+    with _robomimic(path) as file:
+        made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
+        made.set_chunk(ROWS.shape)
+        for _ in range(2):
+            made.set_deflate(9)
+        space = h5py.h5s.create_simple(ROWS.shape)
+        array = h5py.h5d.create(file["data/demo_0/obs"].id, b"bomb", h5py.h5t.IEEE_F32LE, space, made)
+        array.write_direct_chunk((0, 0), zlib.compress(zlib.compress(bytes(BOMB), 9), 9))
+
+
+@attack
 def hdf5_huge(path: Path) -> None:
     """An array of a terabyte of which nothing was written."""
     with _robomimic(path) as file:
@@ -328,6 +341,25 @@ def store_bomb(path: Path) -> None:
 
 
 # headers
+
+
+@attack
+def store_bomb_before_its_index(path: Path) -> None:
+    """Likewise, with the shard's index at its beginning and a harmless one at its end."""
+    store_bomb(path)
+    folder = path / "store" / "a"
+    header = folder / "obs" / "state" / "zarr.json"
+    header.write_text(header.read_text().replace('"index_location": "end"', '"index_location": "start"'))
+    (shard,) = (p for p in (folder / "obs" / "state" / "c").rglob("*") if p.is_file())
+    packed, small = numcodecs.Zstd(9).encode(bytes(BOMB)), numcodecs.Zstd(9).encode(ROWS.tobytes())
+    index = struct.pack("<QQ", 20, len(packed))
+    checked = bytes(numcodecs.CRC32C(location="end").encode(np.frombuffer(index, np.uint8)))
+    body = checked + packed + small
+    shard.write_bytes(body + struct.pack("<QQ", 20 + len(packed), len(small)) + bytes(4))
+    write_manifest(folder)
+    from postbc.demos import store
+
+    store.commit(path / "store", ["a"])
 
 
 @attack
@@ -389,6 +421,13 @@ def hdf5_objects(path: Path) -> None:
     """Text for numbers."""
     with _robomimic(path) as file:
         file["data/demo_0/obs/text"] = [pickle.dumps(Payload(), 0).decode()] * 8
+
+
+@attack
+def module_beside(path: Path) -> None:
+    """A module that the reader would import, were the current folder searched."""
+    (path.parent / "av.py").write_text(f"from pathlib import Path; Path({PWNED!r}).touch()")
+    _npz(path, members={"obs/evil.npy": b""})
 
 
 @attack

@@ -34,6 +34,13 @@ def test_every_format_is_described(tmp_path, name):
         assert told["fps"] == [10.0]
 
 
+def test_words_in_brackets_are_words(tmp_path):
+    write_npz(tmp_path / "set", [toy_episode(0)])
+    said = json.loads((tmp_path / "set" / "episodes.json").read_text())
+    (tmp_path / "set" / "episodes.json").write_text(json.dumps({**said, "task": "close the [/drawer] and [red] door"}))
+    assert "close the [/drawer] and [red] door" in run(app, ["inspect", str(tmp_path / "set")]).stdout
+
+
 def test_a_table_and_a_page(tmp_path):
     images = np.random.default_rng(0).integers(0, 255, (12, 8, 8, 3)).astype(np.uint8)
     episode = toy_episode(0)

@@ -106,6 +106,16 @@ def test_what_is_wrong_with_all_is_found(name):
     assert [(one.check, one.where) for one in found] == [(name, EVERYWHERE)]
 
 
+def test_a_duplicate_is_one_whatever_was_paid_for_it():
+    episodes = [good(0), good(1), replace(good(0), reward=good(0).reward + 1)]
+    assert [one.check for one in findings(episodes) if one.severity is Severity.ERROR] == ["duplicate_episode"]
+
+
+def test_an_action_of_thousands_of_numbers_is_malformed():
+    wide = replace(good(0), action=np.zeros((LENGTH, 3000), np.float32))
+    assert [one.check for one in findings([wide])] == ["malformed"]
+
+
 def test_a_gripper_that_only_opens_and_closes_is_not_saturated():
     def harm(action):
         action[:, 1] = np.where(np.arange(LENGTH) < 12, -1, 1)

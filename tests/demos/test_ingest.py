@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 
 import h5py
@@ -191,3 +192,53 @@ def test_stores_are_merged_and_what_is_in_both_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"b: demo_0: the same as .*a: demo_2"):
         ingest(find_sources(data), tmp_path / "merged", at(10))
     assert len(list(read_store(tmp_path / "merged"))) == 5
+
+
+def test_segments_are_kept_only_for_the_same_episodes(tmp_path, monkeypatch):
+    path, store = tmp_path / "demos.hdf5", tmp_path / "store"
+    write_robomimic(path, [toy_episode(n) for n in range(30)])
+    monkeypatch.setattr("postbc.demos.ingest.SEGMENT_BYTES", 1500)
+    assert ingest(find_sources(path), store, at(10))["episodes"] == len(list(read_store(store))) == 30
+    monkeypatch.undo()
+    assert ingest(find_sources(path), store, at(10))["episodes"] == len(list(read_store(store))) == 30
+    write_diffusion_policy(tmp_path / "a.zarr", [toy_episode(n) for n in range(40, 42)])
+    sources = [*find_sources(tmp_path / "a.zarr"), *find_sources(path)]
+    assert ingest(sources, store, at(10), 10)["episodes"] == len(list(read_store(store))) == 10
+    shutil.rmtree(tmp_path / "a.zarr")
+    write_diffusion_policy(tmp_path / "a.zarr", [toy_episode(n) for n in range(40, 46)])
+    assert ingest(sources, store, at(10), 10)["episodes"] == len(list(read_store(store))) == 10
+    before = listed_segments(store)
+    ingest(sources, store, at(20), 10)  # at another rate frames have other times
+    assert not set(before) & set(listed_segments(store))
+
+
+def test_what_a_file_says_of_itself_is_not_believed(tmp_path):
+    path = tmp_path / "demos.hdf5"
+    write_robomimic(path, [toy_episode(n) for n in range(2)])
+    with h5py.File(path, "a") as file:
+        file["data/demo_0"].attrs.update({"name": "bob", "friction": np.nan})
+    ingest(find_sources(path), tmp_path / "store", at(10))
+    (first, _) = read_store(tmp_path / "store")
+    assert (first.facts["name"], first.facts["friction"]) == ("demo_0", "nan")
+    for key, value in {"fps": "20 Hz", "env_args": 3}.items():
+        with h5py.File(path, "a") as file:
+            file["data/demo_1"].attrs[key] = value
+        with pytest.raises(DataError, match=f"demo_1: its {key} is '{value}'"):
+            ingest(find_sources(path), tmp_path / "store", at(10))
+        with h5py.File(path, "a") as file:
+            del file["data/demo_1"].attrs[key]
+    with h5py.File(path, "a") as file:
+        del file["data/demo_1/rewards"]
+        file["data/demo_1/rewards"] = 1.0
+    with pytest.raises(DataError, match="demo_1"):
+        ingest(find_sources(path), tmp_path / "store", at(10))
+
+
+def test_a_folder_that_is_a_link_is_entered_when_it_is_named(tmp_path):
+    (tmp_path / "there").mkdir()
+    write_robomimic(tmp_path / "there" / "demos.hdf5", [toy_episode(0)])
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "here").symlink_to(tmp_path / "there")
+    assert len(find_sources(tmp_path / "data" / "here")) == 1
+    with pytest.raises(DataError, match="links are not entered"):
+        find_sources(tmp_path / "data")

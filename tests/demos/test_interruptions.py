@@ -59,7 +59,9 @@ run(lambda *_: ingest(sources, Path({store!r}), at(10)), arguments("", False))
 
 
 def contents(store):
-    return {p.relative_to(store): p.read_bytes() for p in store.rglob("*") if p.is_file()}
+    """By path; not what was given up, whose name begins with a dot: Zarr's threads may still write into it."""
+    found = (p for p in store.rglob("*") if p.is_file())
+    return {p.relative_to(store): p.read_bytes() for p in found if not p.relative_to(store).parts[0].startswith(".")}
 
 
 def episodes(store):

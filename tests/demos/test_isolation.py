@@ -1,11 +1,11 @@
 """The reading process: it may be left, killed or orphaned."""
 
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,11 +26,23 @@ print(isolation.__dict__["_idle"][0].process.pid if isolation.__dict__["_idle"] 
 os._exit(1)
 """
 
+COUNT = """
+from pathlib import Path
+from postbc.demos.readers import find_sources
+print(len(list(find_sources(Path({path!r}))[0].episodes())))
+"""
+
 
 @pytest.fixture
 def source(tmp_path):
     write_npz(tmp_path / "set", [toy_episode(n) for n in range(6)])
     return find_sources(tmp_path / "set")[0]
+
+
+def lives(pid):
+    """Whether there is such a process, and it is no zombie that waits to be buried."""
+    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True, check=False).stdout
+    return bool(state.strip()) and not state.startswith("Z")
 
 
 def worker():
@@ -75,6 +87,15 @@ def test_a_process_that_dies_is_a_named_error_and_the_next_reading_works(tmp_pat
     assert len(list(source.episodes())) == 30
 
 
+def test_where_memory_is_limited_already_the_limit_stays(source):
+    script = COUNT.format(path=str(source.path))
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (8 * 2**30, 8 * 2**30)),
+    )  # fmt: skip
+    assert (done.stdout.strip(), done.returncode) == ("6", 0), done.stderr
+
+
 def test_a_process_whose_owner_died_ends(source):
     done = subprocess.run(
         [sys.executable, "-c", ORPHAN.format(path=str(source.path))], capture_output=True, text=True, check=False
@@ -82,6 +103,6 @@ def test_a_process_whose_owner_died_ends(source):
     pid = int(done.stdout)
     assert pid
     until = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists() and time.monotonic() < until:
+    while lives(pid) and time.monotonic() < until:
         time.sleep(0.05)
-    assert not Path(f"/proc/{pid}").exists()
+    assert not lives(pid)

@@ -82,3 +82,30 @@ def test_what_does_not_fit_is_refused_at_the_first_episode(tmp_path):
 def test_impossible_settings_are_refused(settings):
     with pytest.raises(ConfigError, match=next(iter(settings))):
         IngestConfig(source="data", **settings)
+
+
+def test_channels_are_scaled_each_by_itself(tmp_path):
+    episode = seen(0, side=16, channels=4)
+    episode.obs["cam"][..., 3] = 0  # a depth of zero takes no colour away
+    (stored,) = taken(tmp_path, [episode], Preparation(image_size=(8, 8)))
+    blocks = episode.obs["cam"].reshape(12, 8, 2, 8, 2, 4).mean((2, 4))
+    assert np.abs(stored.obs["cam"] - blocks).max() <= 1
+
+
+@pytest.mark.parametrize("images", [np.zeros((12, 3, 8, 8), np.uint8), np.zeros((12, 8, 8, 3), np.float32)])
+def test_what_can_not_be_scaled_is_named(tmp_path, images):
+    episode = replace(toy_episode(0), obs={"cam": images})
+    with pytest.raises(DataError, match="cam is"):
+        taken(tmp_path, [episode], Preparation(image_size=(4, 4)))
+
+
+def test_a_task_that_trips_over_a_shape_says_so(tmp_path):
+    with pytest.raises(DataError, match=r"ingest\.keys"):
+        taken(tmp_path, [toy_episode(0)], Preparation(observe=lambda obs: obs["goal"][:, 5]))
+
+
+def test_arrays_that_the_key_map_does_not_name_are_left_alone(tmp_path):
+    write_npz(tmp_path / "data", [toy_episode(0)])
+    arrays = dict(np.load(tmp_path / "data" / "000.npz"))
+    np.savez(tmp_path / "data" / "000.npz", **arrays, note=np.array(["a word"]))
+    assert len(taken(tmp_path, [], Preparation())) == 1

@@ -60,7 +60,7 @@ def _show(found: "list[Finding]", title: str, html: Path | None, quiet: bool) ->
 
     from postbc.demos.checks import grouped
 
-    table = Table("", "Check", "Where", "Found", title=title, header_style="bold")
+    table = Table("", "Check", "Where", "Found", title=Text(title), header_style="bold")
     for one, more in grouped(found):
         at = "" if one.frame is None else f" at frame {one.frame}"
         where = one.where + (f" and {more} more" if more else "")

@@ -42,20 +42,23 @@ def inspect(
 
 
 def _show(found: "Inspection", console: "Console") -> None:
+    from rich.markup import escape
     from rich.table import Table
 
     told = found.json()
     length = told["length"]
-    console.print(f"[bold]{told['path']}[/]: {told['format']}, {told['episodes']} episodes, {told['steps']:,} steps")
+    console.print(
+        f"[bold]{escape(told['path'])}[/]: {told['format']}, {told['episodes']} episodes, {told['steps']:,} steps"
+    )
     rate = ", ".join(f"{fps:g} Hz" for fps in told["fps"]) or "rate not recorded"
     console.print(f"  {length['shortest']} to {length['longest']} steps, median {length['median']:g}; {rate}")
     console.print(f"  {told['episodes_with_success']} of {told['episodes']} episodes hold a success")
     for name in ("tasks", "operators"):
         for value, count in told[name].items():
-            console.print(f"  {name[:-1]}: {value} ({count} episodes)")
+            console.print(f"  {name[:-1]}: {escape(value)} ({count} episodes)")
     table = Table("Key", "Shape", "Type", "Range", header_style="bold")
     for key, known in found.keys.items():
-        table.add_row(key, "×".join(map(str, known.shape)) or "1", known.dtype, _range(known))
+        table.add_row(escape(key), "×".join(map(str, known.shape)) or "1", known.dtype, _range(known))
     console.print(table)
 
 

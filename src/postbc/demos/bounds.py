@@ -74,7 +74,9 @@ def _deflated(data: bytes, limit: int) -> int:
     unpacking, size = zlib.decompressobj(zlib.MAX_WBITS | 32), 0
     while data and size <= limit:
         size += len(unpacking.decompress(data, 2**20))
-        data = unpacking.unconsumed_tail
+        data = unpacking.unconsumed_tail or unpacking.unused_data
+        if unpacking.eof:  # another member follows
+            unpacking = zlib.decompressobj(zlib.MAX_WBITS | 32)
     return size
 
 

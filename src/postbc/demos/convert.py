@@ -110,7 +110,7 @@ def convert(episodes: Iterable[Episode], count: int, target: Path, view: View, v
                 for values in zip(*stored.values(), strict=True):
                     dataset.add_frame({**dict(zip(stored, values, strict=True)), "task": told})
                 dataset.save_episode()
-                known.append({"success": bool(episode.success.any()), **episode.facts})
+                known.append({**episode.facts, "success": bool(episode.success.any())})
             dataset.finalize()
         shutil.rmtree(building / "images", ignore_errors=True)  # emptied: images lie in the parquet files or the videos
         write_json(building / SIDE, _describe(known))

@@ -1,8 +1,9 @@
 """One demonstration and what makes it acceptable."""
 
+import math
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from postbc.errors import DataError
 
 KEY = re.compile(r"\w[\w.-]{0,199}")  # name of an observation, and of its array in the store
 
+WIDEST = 1024  # numbers in an action
 Facts = Mapping[str, Any]
 
 
@@ -44,6 +46,22 @@ class Episode:
         }
 
 
+def sound(episode: Episode, where: str) -> Episode:
+    """``episode``, whose facts come from a file, with facts that can be relied on and kept as JSON.
+
+    Raises DataError for a name, rate or description of the environment that is none, and for an array without frames.
+    """
+    facts = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in episode.facts.items()}
+    rate = facts.get("fps", 1.0)
+    wrong = [key for key in ("name", "env_args") if not isinstance(facts.get(key, "-"), str)]
+    wrong += ["name"] if not facts.get("name") else []
+    wrong += ["fps"] if isinstance(rate, bool | str) or not isinstance(rate, int | float) or rate <= 0 else []
+    wrong += [key for key, values in episode.arrays().items() if values.ndim == 0]
+    if wrong:
+        raise DataError(f"{where}: its {wrong[0]} is {str(facts.get(wrong[0], 'a single number'))[:40]!r}.")
+    return replace(episode, facts=facts)
+
+
 def common(facts: Sequence[Facts]) -> Facts:
     """What is the same in all of them."""
     return {k: v for k, v in facts[0].items() if all(k in one and one[k] == v for one in facts)} if facts else {}
@@ -70,8 +88,10 @@ def check_episode(episode: Episode, where: str) -> None:
         raise DataError(f"{where}: observations are named by letters, digits, '_', '.' and '-', not {odd[0]!r}.")
     if len(episode) == 0:
         raise DataError(f"{where}: the episode is empty. Remove it from the file.")
-    if episode.action.ndim != 2:
-        raise DataError(f"{where}: action has shape {episode.action.shape}, expected (T, A).")
+    if episode.action.ndim != 2 or episode.action.shape[1] > WIDEST:
+        raise DataError(
+            f"{where}: action has shape {episode.action.shape}, expected (T, A) with A of at most {WIDEST}."
+        )
     for key, values in episode.arrays().items():
         if len(values) != len(episode):
             raise DataError(f"{where}: {key} has {len(values)} frames, action has {len(episode)}.")

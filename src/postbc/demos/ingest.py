@@ -1,5 +1,7 @@
 """Take recordings into the demonstration store: checked, whole episodes, and on from where a killed ingest stopped."""
 
+import hashlib
+import json
 import logging
 import shutil
 from collections.abc import Iterator
@@ -51,6 +53,12 @@ def _segments(episodes: Iterator[tuple[str, Episode]]) -> Iterator[tuple[str, li
         yield f"{digest[:12]}-{number:04d}", group
 
 
+def _identity(group: list[Episode], fps: float) -> str:
+    """Part of a segment's name: other episodes of the same recording, or another rate, are another segment."""
+    known = json.dumps([fps, [(episode.facts["name"], len(episode)) for episode in group]])
+    return hashlib.sha256(known.encode()).hexdigest()[:8]
+
+
 def ingest(
     sources: list[Source],
     store: Path,
@@ -72,9 +80,7 @@ def ingest(
     assert fps is not None  # noqa: S101 - a task has a rate
     with Track("ingest", len(sources)) as bar:
         for name, group in _segments(_checked(sources, max_episodes, prepare, checker, findings)):
-            # The limit is part of a segment's identity: a set cut short must not pass for the whole one.
-            name = name if max_episodes is None else f"{name}-first{max_episodes}"
-            name += prepare.tag
+            name += f"-{_identity(group, fps)}{prepare.tag}"
             if not segment_is_whole(store, name):
                 write_segment(store, name, group, fps)
             names.append(name)

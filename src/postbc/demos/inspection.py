@@ -125,14 +125,13 @@ def draw(found: Inspection, path: Path) -> None:
     lengths.set(title=f"{len(found.lengths)} episodes", xlabel="steps", ylabel="episodes")
     for number, episode in enumerate(found.shown):
         rewards.plot(episode.reward, color=f"C{number}", label=str(episode.facts.get("name", number)), alpha=0.8)
-        for dimension in range(episode.action.shape[1]):
-            actions.plot(
-                episode.action[:, dimension], color=f"C{dimension}", alpha=0.9 if number == 0 else 0.25, linewidth=1
-            )
+        shown = episode.action.reshape(len(episode), -1)[:, :64]
+        for dimension in range(shown.shape[1]):
+            actions.plot(shown[:, dimension], color=f"C{dimension}", alpha=0.9 if number == 0 else 0.25, linewidth=1)
     rewards.set(title=f"reward; {found.succeeded} of {len(found.lengths)} episodes succeed", xlabel="step")
     rewards.legend(frameon=False, fontsize=8)
     actions.set(title="actions, a colour a dimension; the first episode in full colour", xlabel="step")
-    known = found.keys["action"]
+    known = found.keys.get("action") or KeyRange.empty(np.zeros((0, 0)))
     ranges.bar(
         range(len(known.low)), known.high - known.low, bottom=known.low, color=[f"C{i}" for i in range(len(known.low))]
     )

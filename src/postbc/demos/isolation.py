@@ -18,13 +18,13 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
-from typing import Any
 
 from postbc.demos import bounds
 from postbc.demos.episode import Episode
 from postbc.errors import DataError
 
 SECONDS = 300
+LEAVING = 2.0
 ROOM, BESIDE = 4, 2**30  # the latter for threads and tables
 _STOP, _NONE = "stop", pickle.dumps(None, pickle.HIGHEST_PROTOCOL)
 
@@ -35,19 +35,23 @@ class _Worker:
     def __init__(self) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
-            command = [sys.executable, "-m", __name__, str(theirs.fileno())]
+            command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]  # -P: nothing of the current folder
             self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
         self.pipe = Connection(ours.detach())
         self.busy = False  # with a recording that nobody wants any more
 
-    def ask(self, request: tuple[Any, ...]) -> None:
-        """Have it read a recording, once it has left the last one."""
+    def free(self) -> bool:
+        """Whether it can be asked: it lives, and leaves within LEAVING seconds what nobody wants any more."""
+        if self.process.poll() is not None:
+            return False
         if self.busy:
-            self.pipe.send(_STOP)
-            while not isinstance(self.pipe.recv(), DataError | None):
-                pass
-        self.busy = False
-        self.pipe.send(request)
+            try:
+                self.pipe.send(_STOP)
+                while self.busy and self.pipe.poll(LEAVING):
+                    self.busy = not isinstance(self.pipe.recv(), DataError | None)
+            except (EOFError, OSError):
+                return False
+        return not self.busy
 
     def close(self) -> None:
         """End it."""
@@ -70,7 +74,7 @@ def _free() -> _Worker:
     """One that waits, and is alive, or a new one."""
     while _idle:
         worker = _idle.pop()
-        if worker.process.poll() is None:
+        if worker.free():
             return worker
         worker.close()
     return _Worker()
@@ -81,7 +85,7 @@ def read(reader: ModuleType, *where: Path | str) -> Iterator[Episode]:
     worker = _free()
     whole = False  # messages were read to their end, so that the next ones can be
     try:
-        worker.ask((reader.__name__, where, bounds.EPISODE_BYTES, SECONDS))
+        worker.pipe.send((reader.__name__, where, bounds.EPISODE_BYTES, SECONDS))
         while (found := worker.pipe.recv()) is not None:
             whole = True
             worker.busy = not isinstance(found, DataError)
@@ -139,7 +143,8 @@ def _limit_memory() -> None:
         return
     with Path("/proc/self/statm").open() as file:
         held = int(file.read().split()[0]) * os.sysconf("SC_PAGE_SIZE")
-    resource.setrlimit(resource.RLIMIT_AS, (held + ROOM * bounds.EPISODE_BYTES + BESIDE, resource.RLIM_INFINITY))
+    wanted, most = held + ROOM * bounds.EPISODE_BYTES + BESIDE, resource.getrlimit(resource.RLIMIT_AS)[1]
+    resource.setrlimit(resource.RLIMIT_AS, (wanted if most == resource.RLIM_INFINITY else min(wanted, most), most))
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ from PIL import Image
 from postbc.demos.episode import Episode
 from postbc.errors import DataError
 
+CHANNELS = 4  # of an image, at most
 Recorded = Mapping[str, np.ndarray]  # observations (T, …) by key
 
 
@@ -58,23 +59,31 @@ class Preparation:
             return
         try:
             self.observe(episode.obs)
-        except DataError as error:
+        except (DataError, IndexError, ValueError, TypeError) as error:
             raise DataError(f"{where}: {error} `ingest.keys` gives recorded observations the task's names.") from error
 
     def pictured(self, episode: Episode) -> Episode:
         """``episode`` with its images scaled, and drawn where the task needs some that were not recorded."""
-        obs = {key: self._scaled(v) if v.dtype == np.uint8 and v.ndim == 4 else v for key, v in episode.obs.items()}
+        obs = {key: self._scaled(v, key) if v.ndim == 4 else v for key, v in episode.obs.items()}
         if self.drawing and self.drawing.key not in obs:
             obs[self.drawing.key] = self.drawing.draw(episode.obs)
         return replace(episode, obs=obs)
 
-    def _scaled(self, images: np.ndarray) -> np.ndarray:
+    def _scaled(self, images: np.ndarray, key: str) -> np.ndarray:
         """(T, h, w, C) → (T, *image_size, C); every pixel is the mean of what it covers, so that nothing flickers."""
         if self.image_size is None or images.shape[1:3] == self.image_size:
             return images
+        if images.dtype != np.uint8 or images.shape[3] > CHANNELS:
+            held = f"{images.dtype} of shape {images.shape[1:]}"
+            raise DataError(
+                f"ingest.image_size scales uint8 images (h, w, C); {key} is {held}. Leave it out: keys: {{{key}: null}}."
+            )
         height, width = self.image_size
-        single = images.shape[3] == 1
-        scaled = [
-            Image.fromarray(i[..., 0] if single else i).resize((width, height), Image.Resampling.BOX) for i in images
-        ]
-        return np.stack([np.asarray(image) for image in scaled]).reshape(len(images), height, width, images.shape[3])
+        scaled = np.empty((len(images), height, width, images.shape[3]), np.uint8)
+        for image, target in zip(images, scaled, strict=True):
+            for channel in range(
+                images.shape[3]
+            ):  # by itself: Pillow would weigh colours by a fourth, which may be depth
+                part = Image.fromarray(image[..., channel]).resize((width, height), Image.Resampling.BOX)
+                target[..., channel] = np.asarray(part)
+        return scaled

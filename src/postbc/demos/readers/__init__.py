@@ -15,7 +15,7 @@ from types import ModuleType
 
 from postbc.demos import isolation
 from postbc.demos.bounds import refuse_special
-from postbc.demos.episode import Episode
+from postbc.demos.episode import Episode, sound
 from postbc.demos.readers import diffusion_policy, lerobot, minari, npz, robomimic, store
 from postbc.errors import DataError
 from postbc.storage.manifest import describe, sha256_file
@@ -48,25 +48,26 @@ class Source:
             raise DataError(f"{self.path}: only robomimic's files have filter keys, this is {self.format}.")
         refuse_special(self.path)
         chosen = (self.path,) if self.filter_key is None else (self.path, self.filter_key)
-        yield from isolation.read(self.reader, *chosen)
+        for number, episode in enumerate(isolation.read(self.reader, *chosen)):
+            yield sound(episode, f"{self.path}: {episode.facts.get('name', number)}")
 
 
 def _digest(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
-def _walk(path: Path, filter_key: str | None) -> Iterator[Source]:
+def _walk(path: Path, filter_key: str | None, top: bool = True) -> Iterator[Source]:
     for reader in READERS:
         if reader.matches(path):
             yield Source(path, reader, filter_key)
             return
-    if path.is_dir() and not path.is_symlink():
+    if path.is_dir() and (top or not path.is_symlink()):
         for child in sorted(path.iterdir()):
-            yield from _walk(child, filter_key)
+            yield from _walk(child, filter_key, top=False)
 
 
 def find_sources(path: Path, filter_key: str | None = None) -> list[Source]:
-    """Every recording at or below ``path``, sorted by name, and of each the subset ``filter_key``.
+    """Every recording at or below ``path``, sorted by name, and of each the subset ``filter_key``; no links are followed.
 
     Raises DataError when there is none.
     """
@@ -78,5 +79,7 @@ def find_sources(path: Path, filter_key: str | None = None) -> list[Source]:
         )
     sources = list(_walk(path, filter_key))
     if not sources:
-        raise DataError(f"{path} holds no demonstrations that can be read. Readable: {formats}.")
+        raise DataError(
+            f"{path} holds no demonstrations that can be read (folders that are links are not entered). Readable: {formats}."
+        )
     return sources

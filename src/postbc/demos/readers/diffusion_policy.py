@@ -128,4 +128,5 @@ def _array(files: _Files, name: str) -> np.ndarray:
         raise DataError(f"{where}: not readable as Zarr 2 ({error}).") from error
     if name == IMAGES:
         return as_uint8(values, where)
-    return values.astype(np.float32) if name.startswith("data/") else values
+    kept = not name.startswith("data/") or (values.dtype == np.uint8 and values.ndim == 4)
+    return values if kept else values.astype(np.float32)

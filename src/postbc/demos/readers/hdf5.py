@@ -10,6 +10,9 @@ from postbc.demos import bounds
 from postbc.demos.bounds import check_size, refuse_bomb
 from postbc.errors import DataError
 
+PACKING = {h5py.h5z.FILTER_DEFLATE, h5py.h5z.FILTER_LZF}
+FILTERS = PACKING | {h5py.h5z.FILTER_SHUFFLE, h5py.h5z.FILTER_FLETCHER32}
+
 
 def group(parent: h5py.Group, name: str, where: str) -> h5py.Group:
     """The group ``name``; DataError where it is missing, or a link that could lead into another file."""
@@ -36,6 +39,10 @@ def array(parent: h5py.Group, name: str, where: str) -> np.ndarray:
 def _refuse_bombs(dataset: h5py.Dataset, where: str) -> None:
     """Raise DataError for chunks that could unpack to more than EPISODE_BYTES: HDF5 unpacks a chunk whole."""
     stored, limit = dataset.id.get_storage_size(), bounds.EPISODE_BYTES
+    made = dataset.id.get_create_plist()
+    filters = {made.get_filter(number)[0] for number in range(made.get_nfilters())}
+    if filters - FILTERS or len(filters) < made.get_nfilters() or filters >= PACKING:
+        raise DataError(f"{where}: packed in a way that is not read (HDF5 filters {sorted(filters)}).")
     if dataset.chunks is None or stored * bounds.DEFLATE <= limit:
         return
     places: list[tuple[int, ...]] = []

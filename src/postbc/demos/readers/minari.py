@@ -52,7 +52,7 @@ def _episode(episode: h5py.Group, path: Path, name: str, recorded: dict[str, obj
         success = array(infos, "success", where)[-count:] > 0
     facts = {k: plain(v) for k, v in sorted(episode.attrs.items()) if k != "id"}
     obs = {key: values[:count] for key, values in _observations(episode, "observations", where)}
-    return Episode(action, obs, reward, success, {"name": name, **recorded, **facts})
+    return Episode(action, obs, reward, success, {**facts, **recorded, "name": name})
 
 
 def _observations(parent: h5py.Group, name: str, where: str, key: str = "") -> Iterator[tuple[str, np.ndarray]]:

@@ -45,13 +45,14 @@ def read(path: Path) -> Iterator[Episode]:
 
 def _episode(path: Path, keys: dict[str, str], facts: dict[str, Any]) -> Episode:
     try:
-        arrays = dict(_arrays(path))
+        arrays = dict(_arrays(path, set(keys.values())))
     except (OSError, ValueError, zipfile.BadZipFile, zlib.error, NotImplementedError, SyntaxError) as error:
         raise DataError(f"{path}: not readable as .npz ({error}). Copy or record it again.") from error
     if keys:
         missing = sorted(set(keys.values()) - arrays.keys())
         if missing:
-            raise DataError(f"{path}: {', '.join(missing)} of {INDEX} missing, found {', '.join(sorted(arrays))}.")
+            held = sorted(name.removesuffix(".npy") for name in zipfile.ZipFile(path).namelist())
+            raise DataError(f"{path}: {', '.join(missing)} of {INDEX} missing, found {', '.join(held)}.")
         arrays = {key: arrays[name] for key, name in keys.items()}
     if "action" not in arrays:
         raise DataError(f"{path}: no array 'action', found {', '.join(sorted(arrays)) or 'none'}; see keys in {INDEX}.")
@@ -66,10 +67,12 @@ def _stored(values: np.ndarray) -> np.ndarray:
     return values if values.dtype == np.uint8 and values.ndim == 4 else values.astype(np.float32)
 
 
-def _arrays(path: Path) -> Iterator[tuple[str, np.ndarray]]:
-    """The arrays of one file; each header is looked at before its numbers are unpacked."""
+def _arrays(path: Path, wanted: set[str]) -> Iterator[tuple[str, np.ndarray]]:
+    """The ``wanted`` arrays of one file, or all; each header is looked at before its numbers are unpacked."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.namelist():
+            if wanted and member.removesuffix(".npy") not in wanted:
+                continue
             where = f"{path}: {member}"
             with archive.open(member) as file:
                 version = npy.read_magic(file)

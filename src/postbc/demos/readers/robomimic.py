@@ -68,5 +68,5 @@ def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, object
         obs=dict(tree(group(demo, "obs", where), f"{where}/obs")),
         reward=reward,
         success=success > 0,
-        facts={"name": name, **recorded, **{k: plain(v) for k, v in sorted(demo.attrs.items()) if k != "model_file"}},
+        facts={**{k: plain(v) for k, v in sorted(demo.attrs.items()) if k != "model_file"}, **recorded, "name": name},
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from zarr.codecs import BytesCodec, ShardingCodec, ZstdCodec
+from zarr.codecs import BytesCodec, Crc32cCodec, ShardingCodec, ZstdCodec
 
 from postbc.demos import bounds
 from postbc.demos.bounds import check_size, refuse_bomb
@@ -43,7 +43,9 @@ def _refuse_foreign(array: Any, folder: Path, where: str) -> None:
     """Raise DataError for an array that the store would not have written, or whose chunks would unpack to too much."""
     codecs = array.metadata.codecs
     packed = codecs[0].codecs if len(codecs) == 1 and isinstance(codecs[0], ShardingCodec) else ()
-    if [type(codec) for codec in packed] != [BytesCodec, ZstdCodec] or array.dtype.kind not in "fiub":
+    plain = packed and [type(c) for c in codecs[0].index_codecs] == [BytesCodec, Crc32cCodec]
+    plain = plain and codecs[0].index_location == "end"
+    if not plain or [type(codec) for codec in packed] != [BytesCodec, ZstdCodec] or array.dtype.kind not in "fiub":
         raise DataError(f"{where}: not an array that a demonstration store holds.")
     holds = int(np.prod(array.chunks)) * array.dtype.itemsize
     for shape in (array.shape, array.shards):

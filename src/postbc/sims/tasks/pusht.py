@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Final
 
 import numpy as np
 
+from postbc.errors import DataError
 from postbc.observation import ENVIRONMENT, PIXELS, ObsShape
 from postbc.sims.rendering import SIZE
 from postbc.sims.task import Array, Observation, Task, TaskEnv, columns, maker, releases
@@ -118,6 +119,8 @@ def keypoints(pose: Array) -> Array:
 def observe(recorded: Mapping[str, Array]) -> tuple[Array, Array]:
     """Recorded ``state`` (T, 5) → disc position (T, 2), keypoints (T, 16)."""
     state = columns(recorded, ("state",), "pusht")
+    if state.shape[-1] != 5:
+        raise DataError(f"demonstrations of pusht need `state` (T, 5), found {state.shape}.")
     return state[..., :2], keypoints(state[..., 2:].astype(np.float64)).astype(np.float32)
 
 
