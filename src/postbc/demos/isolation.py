@@ -100,7 +100,7 @@ def read(reader: ModuleType, *where: Path | str) -> Iterator[Episode]:
             f"{where[0]}: damaged so that the process that read it {said}. Copy or record it again."
         ) from error
     finally:
-        if whole:
+        if whole and worker.free():
             _idle.append(worker)
         else:
             worker.close()
@@ -124,6 +124,7 @@ def _serve(pipe: Connection) -> None:
                 signal.alarm(0)  # how long it takes until somebody wants it does not count
                 if pipe.poll():
                     pipe.recv()
+                    episodes.close()  # and the files with it
                     packed = _NONE
                 pipe.send_bytes(packed)
                 if packed == _NONE:
