@@ -8,7 +8,7 @@ import numpy as np
 
 from benchmarks.coverage import PILOT, VARIANTS, done
 
-RESAMPLES = 10_000
+RESAMPLES, LEAST = 10_000, 3
 Rows = dict[str, dict]  # by variant, of one replicate
 Group = tuple[str, int]  # task, size
 
@@ -77,8 +77,8 @@ def interval(groups: list[np.ndarray]) -> tuple[float, float, float]:
 
 
 def verdict(values: list[np.ndarray]) -> str:
-    """Difference, interval and what follows from it; a lone replicate decides nothing."""
-    if not values or max(map(len, values)) < 2:
+    """Difference, interval and what follows from it; a set with fewer than LEAST replicates decides nothing."""
+    if not values or min(map(len, values)) < LEAST:
         return "too few"
     value, low, high = interval(values)
     word = "more" if low > 0 else "less" if high < 0 else "undecided"

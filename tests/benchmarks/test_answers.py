@@ -56,10 +56,11 @@ def test_signs_and_verdicts(results):
     assert asked("PostBC against matched σ-BC, of starts dead under BC") == "+50 (+50 to +50) more"
 
 
-def test_an_unfinished_or_lone_replicate_decides_nothing(results):
-    results(cells(2, skip={(1, "mixture")}))
-    assert len(answers.complete()["lift", 5]) == 1
+def test_an_unfinished_set_decides_nothing(results):
+    results(cells(3, skip={(1, "mixture")}))
+    assert len(answers.complete()["lift", 5]) == 2
     assert asked("PostBC against BC, one try") == "too few"
+    assert answers.verdict([np.array([1.0, 1.1, 1.2]), np.array([1.0])]) == "too few"  # nor one beside a whole one
 
 
 def test_an_interval_has_the_mean_of_the_groups_in_it():
