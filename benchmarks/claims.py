@@ -146,7 +146,7 @@ def main() -> None:
         raise SystemExit(f"{RESULTS.path} holds no seed of which every method was run: make reproduce-quick")
     print("\n".join([*table(groups), "", *answers(groups)]))
     draw(groups, FIGURE)
-    print(f"\n{FIGURE}")
+    print(f"\n{FIGURE.relative_to(Path(__file__).parents[1])}")
 
 
 if __name__ == "__main__":
