@@ -7,7 +7,6 @@ while the last one is checked and stored, and serves one recording after the oth
 
 import atexit
 import os
-import pickle
 import resource
 import signal
 import socket
@@ -19,14 +18,14 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
 
-from postbc.demos import bounds
+from postbc.demos import bounds, wire
 from postbc.demos.episode import Episode
 from postbc.errors import DataError
 
 SECONDS = 300
 LEAVING = 2.0
 ROOM, BESIDE = 4, 2**30  # the latter for threads and tables
-_STOP, _NONE = "stop", pickle.dumps(None, pickle.HIGHEST_PROTOCOL)
+_STOP = "stop"
 
 
 class _Worker:
@@ -46,10 +45,10 @@ class _Worker:
             return False
         if self.busy:
             try:
-                self.pipe.send(_STOP)
+                wire.say(self.pipe, _STOP)
                 while self.busy and self.pipe.poll(LEAVING):
-                    self.busy = not isinstance(self.pipe.recv(), DataError | None)
-            except (EOFError, OSError):
+                    self.busy = isinstance(wire.receive(self.pipe), Episode)
+            except (EOFError, OSError, DataError):
                 return False
         return not self.busy
 
@@ -85,10 +84,9 @@ def read(reader: ModuleType, *where: Path | str) -> Iterator[Episode]:
     worker = _free()
     whole = False  # messages were read to their end, so that the next ones can be
     try:
-        worker.pipe.send((reader.__name__, where, bounds.EPISODE_BYTES, SECONDS))
-        while (found := worker.pipe.recv()) is not None:
-            whole = True
-            worker.busy = not isinstance(found, DataError)
+        wire.say(worker.pipe, [reader.__name__, list(map(str, where)), bounds.EPISODE_BYTES, SECONDS])
+        while (found := wire.receive(worker.pipe)) is not None:
+            whole, worker.busy = True, isinstance(found, Episode)
             if isinstance(found, DataError):
                 raise found
             yield found
@@ -111,30 +109,33 @@ def _serve(pipe: Connection) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even inside of a library
     while True:
-        request = pipe.recv()
+        request = wire.hear(pipe)
         if request == _STOP:  # it came when there was nothing left to stop
             continue
-        name, where, bounds.EPISODE_BYTES, seconds = request
+        name, (path, *subset), bounds.EPISODE_BYTES, seconds = request
         _limit_memory()
         try:
-            episodes = sys.modules[name].read(*where)
-            while True:
-                signal.alarm(seconds)
-                packed = pickle.dumps(next(episodes, None), pickle.HIGHEST_PROTOCOL)
-                signal.alarm(0)  # how long it takes until somebody wants it does not count
+            episodes = sys.modules[name].read(Path(path), *subset)
+            while (found := _next(episodes, seconds)) is not None:
                 if pipe.poll():
-                    pipe.recv()
-                    episodes.close()  # and the files with it
-                    packed = _NONE
-                pipe.send_bytes(packed)
-                if packed == _NONE:
+                    wire.hear(pipe)
                     break
+                wire.send(pipe, found)
+            episodes.close()  # and the files with it
+            wire.send(pipe, None)
         except DataError as error:
-            pipe.send(error)
+            wire.send(pipe, error)
         except Exception as error:  # libraries have many words for a damaged file
-            format_ = name.rpartition(".")[2]
-            said = f"{type(error).__name__}: {error}"
-            pipe.send(DataError(f"{where[0]}: not readable as {format_} ({said}). Copy or record it again."))
+            said = f"{name.rpartition('.')[2]} ({type(error).__name__}: {error})"
+            wire.send(pipe, DataError(f"{path}: not readable as {said}. Copy or record it again."))
+
+
+def _next(episodes: Iterator[Episode], seconds: int) -> Episode | None:
+    """The next episode; the process ends when it takes longer. How long it takes until somebody wants it does not count."""
+    signal.alarm(seconds)
+    try:
+        return next(episodes, None)
+    finally:
         signal.alarm(0)
 
 
