@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postbc.errors import ConfigError, DataError
+from postbc.features import Features
 from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape
 from postbc.sims.stepping import Stepping
 
@@ -158,6 +159,7 @@ class Task:
     ]  # of the packages that decide what an episode looks like, the simulator first
     env_type: int = 2  # robomimic's: 1 robosuite, 2 Gymnasium
     env_kwargs: Callable[[Mapping[str, Any]], dict[str, Any]] = dict  # options → what the simulator is made with
+    features: Features | None = None  # names and units; None: nameless numbers
     pixels: str | None = None  # key of the recorded camera images (T, h, w, C), uint8
     draw: Callable[[Mapping[str, Array]], Array] | None = None  # those images where a recording has none
     operators: Callable[[], Mapping[str, OperatorFactory]] = field(default=_no_operators)
