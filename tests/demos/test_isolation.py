@@ -22,7 +22,7 @@ from pathlib import Path
 from postbc.demos import isolation
 from postbc.demos.readers import find_sources
 next(find_sources(Path({path!r}))[0].episodes())
-print(isolation.__dict__["_idle"][0].process.pid if isolation.__dict__["_idle"] else 0, flush=True)
+print(isolation.__dict__["_idle"][0].child.process.pid if isolation.__dict__["_idle"] else 0, flush=True)
 os._exit(1)
 """
 
@@ -48,7 +48,7 @@ def lives(pid):
 def worker():
     """The process that waits for work."""
     (only,) = isolation._idle
-    return only.process
+    return only.child.process
 
 
 def test_one_process_serves_all_and_what_is_left_does_not_come_back(source, tmp_path):

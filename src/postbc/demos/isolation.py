@@ -9,11 +9,8 @@ import atexit
 import os
 import resource
 import signal
-import socket
-import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +18,7 @@ from types import ModuleType
 from postbc.demos import bounds, wire
 from postbc.demos.episode import Episode
 from postbc.errors import DataError
+from postbc.processes import Child, served
 
 SECONDS = 300
 LEAVING = 2.0
@@ -32,16 +30,13 @@ class _Worker:
     """The reading process."""
 
     def __init__(self) -> None:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            command = [sys.executable, "-P", "-m", __name__, str(theirs.fileno())]  # -P: nothing of the current folder
-            self.process = subprocess.Popen(command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
-        self.pipe = Connection(ours.detach())
+        self.child = Child(__name__)
+        self.pipe = self.child.pipe
         self.busy = False  # with a recording that nobody wants any more
 
     def free(self) -> bool:
         """Whether it can be asked: it lives, and leaves within LEAVING seconds what nobody wants any more."""
-        if self.process.poll() is not None:
+        if not self.child.alive():
             return False
         if self.busy:
             try:
@@ -54,9 +49,7 @@ class _Worker:
 
     def close(self) -> None:
         """End it."""
-        self.pipe.close()
-        self.process.kill()
-        self.process.wait()
+        self.child.kill()
 
 
 _idle: list[_Worker] = []
@@ -93,7 +86,7 @@ def read(reader: ModuleType, *where: Path | str) -> Iterator[Episode]:
             whole = False
         whole, worker.busy = True, False
     except (EOFError, OSError) as error:  # the latter in the middle of a message
-        said = f"took more than {SECONDS} s" if worker.process.wait() == -signal.SIGALRM else "died of it"
+        said = f"took more than {SECONDS} s" if worker.child.process.wait() == -signal.SIGALRM else "died of it"
         raise DataError(
             f"{where[0]}: damaged so that the process that read it {said}. Copy or record it again."
         ) from error
@@ -106,7 +99,6 @@ def read(reader: ModuleType, *where: Path | str) -> Iterator[Episode]:
 
 def _serve(pipe: Connection) -> None:
     """Read what is asked for until nobody asks."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever asked
     signal.signal(signal.SIGALRM, signal.SIG_DFL)  # ends the process even inside of a library
     while True:
         request = wire.hear(pipe)
@@ -152,5 +144,4 @@ def _limit_memory() -> None:
 if __name__ == "__main__":
     import postbc.demos.readers  # noqa: F401 - so that all of them are at hand
 
-    with suppress(EOFError, OSError):  # whoever asked is gone
-        _serve(Connection(int(sys.argv[1])))
+    served(_serve)
