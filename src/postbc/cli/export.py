@@ -33,7 +33,6 @@ def export(
 
         config = load_config().task
         task = get_task(config.env)
-        convert(
-            read_store(store), count, target, View(config.fps, config.instruction, task.observe, task.images), video
-        )
+        view = View(config.fps, config.instruction, task.observe, task.images, task.features)
+        convert(read_store(store), count, target, view, video)
     typer.echo(f"{target}: {count} episodes")

@@ -15,13 +15,13 @@ from unittest.mock import patch
 import numpy as np
 
 from postbc.demos.episode import Episode, Facts, common
-from postbc.demos.frames import ENVIRONMENT, IMAGE, REWARD, STATE, SUCCESS
+from postbc.demos.frames import ENVIRONMENT, FEATURES, IMAGE, REWARD, SIDE, STATE, SUCCESS
 from postbc.errors import DataError
+from postbc.features import Features
 from postbc.progress import track
 from postbc.storage.atomic import atomic_folder, write_json
 from postbc.storage.manifest import write_manifest
 
-SIDE = "postbc.json"
 Recorded = Mapping[str, np.ndarray]  # observations (T, …) by key
 Columns = dict[str, np.ndarray]  # by feature of the data set, (T, …)
 
@@ -34,6 +34,7 @@ class View:
     instruction: str
     observe: Callable[[Recorded], tuple[np.ndarray, np.ndarray]]
     images: Callable[[Recorded], np.ndarray | None] = lambda _: None
+    features: Features | None = None
 
     def columns(self, episode: Episode) -> Columns:
         """What the data set holds of an episode; nothing is stored of a thing that is not observed (V = 0, no images)."""
@@ -43,12 +44,19 @@ class View:
         stored |= {IMAGE: pixels} if pixels is not None else {}
         return {**stored, SUCCESS: episode.success[:, None]}
 
+    def names(self) -> dict[str, list[str]]:
+        """By column, as LeRobot keeps them: without units."""
+        if self.features is None:
+            return {}
+        named = {STATE: self.features.state, ENVIRONMENT: self.features.environment, "action": self.features.action}
+        return {key: [one.name for one in part] for key, part in named.items()}
 
-def _feature(values: np.ndarray, video: bool) -> dict[str, Any]:
+
+def _feature(values: np.ndarray, video: bool, names: list[str] | None) -> dict[str, Any]:
     if values.ndim == 4:
         kind = "video" if video else "image"
         return {"dtype": kind, "shape": values.shape[1:], "names": ["height", "width", "channels"]}
-    return {"dtype": str(values.dtype), "shape": values.shape[1:], "names": None}
+    return {"dtype": str(values.dtype), "shape": values.shape[1:], "names": names}
 
 
 def _prepare_lerobot(home: str) -> None:
@@ -76,12 +84,18 @@ def _sparing_the_search_for_images(features: Mapping[str, Any]) -> Iterator[None
             yield
 
 
-def _describe(facts: list[Facts]) -> dict[str, Any]:
-    """What is known of the episodes; what is the same for all of them is said once."""
+def _describe(facts: list[Facts], features: Features | None) -> dict[str, Any]:
+    """Names and units of the numbers, and what is known of the episodes; what is the same for all of them is said once."""
     shared = common(facts)
     own = [{k: v for k, v in one.items() if k not in shared} for one in facts]
-    about = "What is known of the recorded episodes and has no place in LeRobot's format; read by nothing but people."
-    return {"about": about, "all": shared, "episodes": [{"episode_index": i, **one} for i, one in enumerate(own)]}
+    about = "What has no place in LeRobot's format: names with units, and what is known of the recorded episodes."
+    named = None if features is None else features.json()
+    return {
+        "about": about,
+        FEATURES: named,
+        "all": shared,
+        "episodes": [{"episode_index": i, **one} for i, one in enumerate(own)],
+    }
 
 
 def convert(episodes: Iterable[Episode], count: int, target: Path, view: View, video: bool = False) -> None:
@@ -95,7 +109,8 @@ def convert(episodes: Iterable[Episode], count: int, target: Path, view: View, v
     first = next(items, None)
     if first is None:
         raise DataError("there is no episode to convert.")
-    features, known = {key: _feature(values, video) for key, values in view.columns(first).items()}, list[Facts]()
+    names, known = view.names(), list[Facts]()
+    features = {key: _feature(values, video, names.get(key)) for key, values in view.columns(first).items()}
     with tempfile.TemporaryDirectory() as home, atomic_folder(target) as building:
         _prepare_lerobot(home)
         from lerobot.datasets.lerobot_dataset import LeRobotDataset
@@ -113,5 +128,5 @@ def convert(episodes: Iterable[Episode], count: int, target: Path, view: View, v
                 known.append({**episode.facts, "success": bool(episode.success.any())})
             dataset.finalize()
         shutil.rmtree(building / "images", ignore_errors=True)  # emptied: images lie in the parquet files or the videos
-        write_json(building / SIDE, _describe(known))
+        write_json(building / SIDE, _describe(known, view.features))
         write_manifest(building)

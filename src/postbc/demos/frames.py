@@ -18,12 +18,14 @@ from torch import Tensor
 
 from postbc.demos.pixels import Pixels, load_pixels
 from postbc.errors import DataError
+from postbc.features import Features
 from postbc.observation import ObsShape
 from postbc.storage.atomic import read_json
 from postbc.storage.manifest import check_manifest, fingerprint
 
 STATE, ENVIRONMENT, IMAGE = "observation.state", "observation.environment_state", "observation.image"
 REWARD, SUCCESS = "next.reward", "next.success"
+SIDE, FEATURES = "postbc.json", "features"  # beside LeRobot's files, and what in it names the numbers
 NEEDED = {STATE, "action", "episode_index", "index"}
 PART = 4096  # frames predicted at once
 IMAGE_PART = 256  # likewise where there are images
@@ -46,6 +48,7 @@ class Frames:
     pixels: Pixels | None = None
     reward: Float[Tensor, "N"] | None = None  # of the action of each frame, where it was recorded
     success: Bool[Tensor, "N"] | None = None
+    features: Features | None = None  # names and units of what is seen and done, where they are known
 
     def __len__(self) -> int:
         return len(self.obs)
@@ -160,7 +163,13 @@ def load_frames(dataset: Path, history: int = 1, image_memory: float = 4.0) -> F
         pixels=pixels,
         reward=_scalars(table[REWARD]) if REWARD in table.column_names else None,
         success=_scalars(table[SUCCESS]) > 0 if SUCCESS in table.column_names else None,
+        features=_named(dataset / SIDE),
     )
+
+
+def _named(side: Path) -> Features | None:
+    found = read_json(side).get(FEATURES) if side.exists() else None
+    return None if found is None else Features.of(found)
 
 
 def _table(dataset: Path, files: list[Path]) -> Any:

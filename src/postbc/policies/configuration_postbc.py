@@ -20,6 +20,7 @@ class PostbcConfig(PreTrainedConfig):
     kind: str = "diffusion"
     conditional: bool = False
     tuned_steps: int = 0
+    features: dict[str, Any] | None = None
     scale: float = 0.0
     latent: str = "sample"
     steering: dict[str, Any] | None = None

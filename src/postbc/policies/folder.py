@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 
 from postbc.demos.frames import ENVIRONMENT, IMAGE, STATE
 from postbc.errors import IntegrityError
+from postbc.features import Features
 from postbc.observation import ObsShape
 from postbc.policies.cvae import CvaePolicy
 from postbc.policies.diffusion import DiffusionPolicy
@@ -91,6 +92,7 @@ def _config(policy: Policy) -> dict[str, Any]:
         "kind": shape.kind,
         "conditional": shape.conditional,
         "tuned_steps": shape.tuned_steps,
+        "features": None if shape.features is None else shape.features.json(),
         "scale": policy.scale,
         "latent": str(policy.latent),
         "steering": steering,
@@ -114,6 +116,7 @@ def shape_from_config(config: dict[str, Any]) -> PolicyShape:
         kind=config["kind"],
         conditional=config["conditional"],
         tuned_steps=config["tuned_steps"],
+        features=Features.of(config["features"]) if config["features"] else None,
     )
 
 

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from postbc.demos.normalizer import MinMax
+from postbc.features import Features
 from postbc.observation import ObsShape
 from postbc.observer import Observer
 from postbc.training import Metrics
@@ -31,6 +32,7 @@ class PolicyShape:
     kind: str = "diffusion"  # a key of postbc.policies.folder.KINDS
     conditional: bool = False  # reads the scale of the posterior noise
     tuned_steps: int = 0  # K', the last steps of a chain that a finetuner gave a network of their own
+    features: Features | None = None  # names and units of what it reads and commands, where they are known
 
     @property
     def chunk_dim(self) -> int:

@@ -8,6 +8,7 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
 from postbc.demos.frames import ENVIRONMENT, IMAGE, STATE
+from postbc.features import Features
 from postbc.observation import ObsShape
 from postbc.policies.configuration_postbc import PostbcConfig
 from postbc.policies.folder import build_policy
@@ -42,6 +43,7 @@ class PostbcPolicy(PreTrainedPolicy):
             config.kind,
             config.conditional,
             config.tuned_steps,
+            Features.of(config.features) if config.features else None,
         )
         self.policy = build_policy(shape, Latent(config.latent), (config.steering, config.scorer), config.scale)
         self._training_noise = torch.Generator()

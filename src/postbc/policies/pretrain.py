@@ -36,6 +36,7 @@ def build_model(frames: Frames, targets: Targets, config: PretrainConfig) -> Gen
         inference_steps=config.inference_steps,
         kind=config.policy,
         conditional=targets.method is Method.POSTBC_CONDITIONAL,
+        features=frames.features,
     )
     model = KINDS[shape.kind](shape)
     model.observer.fit(frames)
