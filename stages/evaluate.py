@@ -16,7 +16,8 @@ from postbc.finetune.artifact import POLICY, env_steps
 from postbc.policies.folder import load_policy
 from postbc.policies.policy import Latent, Policy
 from postbc.progress import track
-from postbc.robots.environment import robot_env
+from postbc.robots.environment import twin_env
+from postbc.robots.safe import SIMULATED
 from postbc.sims import get_task
 from postbc.sims.rendering import RenderingUnavailableError, choose_backend
 from postbc.sims.starts import EVALUATION, VERSION, seeds
@@ -24,8 +25,6 @@ from postbc.sims.vector import ChunkEnvs, ChunkVector
 from postbc.storage.atomic import atomic_folder, write_csv, write_json
 from stages import paths
 from stages.running import arguments, log, run
-
-SIMULATED = "postbc_twin"
 
 
 def candidates(config: Config) -> Iterator[Candidate]:
@@ -45,7 +44,7 @@ def candidates(config: Config) -> Iterator[Candidate]:
 def environments(config: Config) -> tuple[ChunkEnvs, ChunkEnvs | None]:
     """The simulator, and the twin where the robot is one."""
     task, robot = config.task, config.finetune_robot.robot
-    twin = ChunkEnvs.of(task, partial(robot_env, robot, task)) if robot.type == SIMULATED else None
+    twin = ChunkEnvs.of(task, partial(twin_env, robot, task)) if robot.type == SIMULATED else None
     return ChunkEnvs.of(task), twin
 
 

@@ -215,9 +215,11 @@ class FinetuneConfig:
 
     algorithm: str = "dsrl"  # dsrl | dsrl_na (noise-aliased) | best_of_n | dppo
     env_steps: int = 8000  # budget, in control steps over all environments
-    initial_steps: int = 1500  # of those, played with w ~ N(0, I) before learning
+    episodes: int | None = None  # budget in episodes, whichever is spent first
+    initial_steps: int = 1500  # of env_steps, played with w ~ N(0, I) before learning
     envs: int = 2
     updates_per_chunk: float = 4.0  # gradient steps per chunk played
+    updates_after: int = 0  # gradient steps when the budget is spent
     batch: int = 256
     hidden: int = 256
     layers: int = 3
@@ -243,7 +245,9 @@ class FinetuneConfig:
             env_steps=self.env_steps > 0,
             initial_steps=0 <= self.initial_steps <= self.env_steps,
             envs=self.envs > 0,
+            episodes=self.episodes is None or self.episodes > 0,
             updates_per_chunk=self.updates_per_chunk >= 0,
+            updates_after=self.updates_after == 0 or (self.updates_after > 0 and self.updates_per_chunk > 0),
             batch=self.batch > 0,
             learning_rate=self.learning_rate > 0,
             discount=0 < self.discount <= 1,
@@ -260,15 +264,42 @@ class FinetuneConfig:
 
 
 @dataclass(frozen=True)
+class WorkspaceConfig:
+    """A box in which a point of a joint-space arm must stay, wherever its joints are commanded to."""
+
+    model: str = "so101"  # the arm as MJCF: a file, or so101 for the one that comes with the project
+    site: str = "gripper"  # of the model: the point
+    joints: list[str] = field(
+        default_factory=list
+    )  # action features that are the model's joints; [elbow.pos: joint elbow]
+    degrees: bool = True  # whether those are in degrees, else radians
+    low: list[float] = field(default_factory=list)  # x, y, z in metres, in the model's frame
+    high: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        ordered = len(self.low) == len(self.high) == 3 and all(a < b for a, b in zip(self.low, self.high, strict=True))
+        _require(self, joints=bool(self.joints), low=ordered)
+
+
+@dataclass(frozen=True)
 class GuardConfig:
     """Limits that every action meets before a robot does; there are no defaults for hardware."""
 
     low: list[float] | None = None  # per action dimension, in the robot's units
     high: list[float] | None = None
     max_step: list[float] | None = None  # largest change from one action to the next
+    max_speed: list[float] | None = None  # likewise, a second
+    workspace: WorkspaceConfig | None = None
+    heartbeat: float = 0.3  # seconds without a word from the control loop after which the robot is stopped
+    on_stop: str = "hold"  # hold: stay where it is, powered; release: power off, where the robot can
 
     def __post_init__(self) -> None:
-        _require(self, high=self.low is None or self.high is None or len(self.low) == len(self.high))
+        _require(
+            self,
+            high=self.low is None or self.high is None or len(self.low) == len(self.high),
+            heartbeat=0 < self.heartbeat < math.inf,
+            on_stop=self.on_stop in ("hold", "release"),
+        )
 
 
 @dataclass(frozen=True)
@@ -277,15 +308,24 @@ class RobotConfig:
 
     type: str = "postbc_twin"  # the LeRobot name of the robot; postbc_twin is simulated
     options: dict[str, Any] = field(default_factory=dict)  # fields of that robot's own LeRobot configuration
-    state: list[str] | None = None  # observation features that make the policy's state, in order; None: agent_pos.*
-    environment_state: list[str] | None = None  # likewise; None: environment_state.*
+    state: Any = None  # the policy's state: robot features in order, or name: feature; "elbow.pos deg" names the unit
+    environment_state: Any = None  # likewise; None: those that the policy names, else agent_pos.*, environment_state.*
     camera: str = "pixels"  # observation feature that is the policy's image; "" where it reads none
-    action: list[str] | None = None  # action features in the policy's order; None: the robot's order
+    action: Any = None  # likewise of the action; None: the robot's own order
     guard: GuardConfig = field(default_factory=GuardConfig)
+    clock: str = "auto"  # wall | simulated (time stands still between actions) | auto: simulated for simulated robots
+    lead: int = 0  # control steps before a chunk gives way at which the next one is planned: the arm never waits for it
+    execute: int | None = None  # actions of a chunk that are executed before the next one's; None: task.chunk - lead
     arm: str = "token"  # token: an operator arms it; simulated: only a simulated robot, which arms itself
 
     def __post_init__(self) -> None:
-        _require(self, arm=self.arm in ("token", "simulated"))
+        _require(
+            self,
+            clock=self.clock in ("wall", "simulated", "auto"),
+            lead=self.lead >= 0,
+            execute=self.execute is None or self.execute >= max(1, self.lead),
+            arm=self.arm in ("token", "simulated"),
+        )
 
 
 @dataclass(frozen=True)

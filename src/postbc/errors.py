@@ -6,9 +6,11 @@ PostbcError
 │   └── IntegrityError   bytes on disk differ from what was written
 ├── MismatchError        two artifacts do not belong together (fingerprints differ)
 ├── TrainingDivergedError  a loss or a parameter is no longer finite
+├── LearnerLostError the process that learns is gone
 ├── RegistryError        MLflow holds no such model, version or alias
 └── RobotError           the robot path refuses
     ├── NotArmedError    no valid arming token
+    ├── StoppedError     the operator asked to stop
     └── UnsafeActionError  an action is not finite, has the wrong shape or no limits to be checked against
 
 SimulatorWarning         a simulator runs, but not as it was meant to
@@ -39,6 +41,10 @@ class TrainingDivergedError(PostbcError):
     """Training produced a value that is not finite."""
 
 
+class LearnerLostError(PostbcError):
+    """The process that learns is gone."""
+
+
 class RegistryError(PostbcError):
     """The model registry has no such model, version or alias."""
 
@@ -49,6 +55,10 @@ class RobotError(PostbcError):
 
 class NotArmedError(RobotError):
     """Nobody armed this robot for this policy."""
+
+
+class StoppedError(RobotError):
+    """The operator asked to stop."""
 
 
 class UnsafeActionError(RobotError):

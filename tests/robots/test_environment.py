@@ -1,22 +1,26 @@
+"""A robot as an environment: the twin in this process and in one of its own."""
+
+import json
 import os
 import signal
 import subprocess
 import sys
+import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
+from sessions import POLICY, TASK, TWIN, own_env, remote_env, request
 
 from postbc.config import GuardConfig, RobotConfig, TaskConfig
 from postbc.demos.store import listed_segments, read_store
-from postbc.errors import ConfigError, RobotError, UnsafeActionError
-from postbc.robots.environment import make_robot, robot_env
-from postbc.robots.operator import ConsoleOperator
+from postbc.errors import ConfigError, NotArmedError, RobotError, UnsafeActionError
+from postbc.features import Feature, Features
+from postbc.robots import arming
+from postbc.robots.environment import RobotEnv, with_limits
 from postbc.robots.recorder import Recorder, read_journal
-
-TASK = TaskConfig(name="reach", env="reach", fps=10, max_steps=30, chunk=2)
-TWIN = RobotConfig(options={"latency": 0}, arm="simulated")
+from postbc.robots.remote import RemoteRobot
+from postbc.robots.safe import SafeRobot, make_robot
 
 
 @pytest.fixture(autouse=True)
@@ -24,10 +28,14 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+def safe_twin(config=TWIN, waits=False):
+    return SafeRobot(make_robot(config, TASK.env, {}), waits)
+
+
 def test_the_twin_is_the_task_when_nothing_is_altered():
     from postbc.sims import get_task
 
-    twin, plain = robot_env(TWIN, TASK), get_task("reach").make()
+    twin, plain = own_env(), get_task("reach").make()
     seen = twin.reset(seed=5)[0], plain.reset(seed=5)[0]
     for _ in range(10):
         assert all(np.allclose(seen[0][key], seen[1][key]) for key in seen[1])
@@ -38,7 +46,7 @@ def test_the_twin_is_the_task_when_nothing_is_altered():
 
 def test_altered_dynamics_change_what_happens():
     def positions(options):
-        env = robot_env(RobotConfig(options=options), TASK)
+        env = own_env(replace(TWIN, options=options))
         env.reset(seed=5)
         return np.array([env.step(np.array([0.5, 0.5]))[0]["agent_pos"] for _ in range(5)])
 
@@ -48,24 +56,181 @@ def test_altered_dynamics_change_what_happens():
     assert 0 < np.abs(noisy - plain).max() < 0.1
 
 
-def test_an_unsafe_action_disconnects_the_robot_and_is_not_sent():
-    env = robot_env(TWIN, TASK)
+def test_a_process_of_its_own_changes_nothing(tmp_path):
+    near = own_env()
+    with remote_env(tmp_path) as far:
+        assert far.shape == near.shape
+        seen = far.reset(seed=3)[0], near.reset(seed=3)[0]
+        for _ in range(5):
+            assert all(np.array_equal(seen[0][key], seen[1][key]) for key in seen[1])
+            seen = far.step(np.array([0.4, 0.1]))[0], near.step(np.array([0.4, 0.1]))[0]
+        with pytest.raises(UnsafeActionError, match="not finite"):
+            far.step(np.array([np.nan, 0.0]))
+        with pytest.raises(RobotError):
+            far.step(np.zeros(2))
+        child = far.body.child.process
+    assert child.poll() == 0
+
+
+@pytest.mark.parametrize("action", [[np.nan, 0.0], [np.inf, 0.0], [7.0, 0.0], [0.0], [0.0, 0.0, 0.0]])
+def test_an_unsafe_action_stops_the_robot_and_is_not_sent(action, tmp_path):
+    log = tmp_path / "motors"
+    env = own_env(replace(TWIN, options={"motor_log": str(log)}))
     env.reset(seed=0)
-    before = env.robot.get_observation()
+    env.step(np.array([0.25, 0.5]))
     with pytest.raises(UnsafeActionError):
-        env.step(np.array([np.nan, 0]))
-    assert not env.robot.is_connected
-    env.robot._connected = True
-    assert env.robot.get_observation() == before
-    env.robot.disconnect()
-    with pytest.raises(RobotError, match="not connected"):
-        env.robot.send_action({"action.0": 0.0, "action.1": 0.0})
+        env.step(np.array(action))
+    with pytest.raises(RobotError, match="was stopped"):
+        env.step(np.array([0.0, 0.0]))
+    assert [json.loads(line)[1] for line in log.read_text().splitlines()] == ["place", "place", [0.25, 0.5], "stop"]
+
+
+def test_nothing_is_connected_without_a_permission_for_these_limits(tmp_path):
+    hardware = safe_twin()
+    hardware.simulated = False  # as far as arming goes
+    hardware.guarded(TWIN.guard, ["action.0", "action.1"], 0.1)
+    with pytest.raises(NotArmedError, match="permission"):
+        hardware.connect()
+    for_others = request(replace(TWIN, guard=GuardConfig([-9.0, -9.0], [9.0, 9.0])))
+    arming.issue(tmp_path, for_others, "Ada")
+    with pytest.raises(NotArmedError, match="other limits"):
+        hardware.connect(arming.consume(tmp_path, for_others))
+    assert not hardware.robot.is_connected
+    unguarded = safe_twin()
+    with pytest.raises(RobotError, match="guard"):
+        unguarded.connect()
+
+
+def test_a_twin_that_needs_a_token_uses_one_up(tmp_path):
+    config = with_limits(replace(TWIN, arm="token"), TASK)
+    body = RemoteRobot(config, TASK, False)
+    try:
+        RobotEnv(body, config, TASK.fps)
+        with pytest.raises(NotArmedError):
+            body.connect(request(config), tmp_path)
+        arming.issue(tmp_path, request(config), "Ada")
+        assert body.connect(request(config), tmp_path).operator == "Ada"
+        assert not list(tmp_path.glob("*.json"))
+    finally:
+        body.stop("over")
+
+
+def test_no_action_outside_of_an_episode(tmp_path):
+    with remote_env(tmp_path) as env, pytest.raises(RobotError, match="outside of an episode"):
+        env.body.act(np.zeros(2))
+
+
+def test_the_watchdog_stops_a_robot_that_is_not_heard_of(tmp_path):
+    log, guard = tmp_path / "motors", replace(TWIN.guard, heartbeat=0.1)
+    with remote_env(tmp_path, replace(TWIN, clock="wall", guard=guard, options={"motor_log": str(log)})) as env:
+        env.reset(seed=0)
+        env.step(np.zeros(2))
+        last = time.monotonic()
+        deadline = last + 30
+        while '"stop"' not in log.read_text() and time.monotonic() < deadline:
+            time.sleep(0.01)
+        stopped = json.loads(log.read_text().splitlines()[-1])
+        assert stopped[1] == "stop"
+        assert 0.05 < stopped[0] - last < 2
+        with pytest.raises(RobotError, match=r"nothing was heard from the control loop for 0\.1 s"):
+            env.step(np.zeros(2))
+
+
+def test_a_robot_process_that_is_gone_is_a_named_error(tmp_path):
+    with remote_env(tmp_path) as env:
+        env.reset(seed=0)
+        env.body.child.process.kill()
+        with pytest.raises(RobotError, match="process that holds the robot is gone"):
+            env.step(np.zeros(2))
+
+
+class Arm:
+    """A robot of joint positions that notes what it is told."""
+
+    name, is_calibrated, is_connected = "arm", True, True
+    observation_features = action_features = {"elbow.pos": float}
+
+    def __init__(self):
+        self.at, self.told, self.fails = 10.0, [], False
+        self.config = type("Settings", (), {"disable_torque_on_disconnect": True})()
+
+    def connect(self, calibrate=True):
+        assert not calibrate
+
+    def get_observation(self):
+        return {"elbow.pos": self.at}
+
+    def send_action(self, action):
+        if self.fails:
+            raise ConnectionError("no such bus")
+        self.told.append(action["elbow.pos"])
+        return action
+
+    def disconnect(self):
+        self.told.append(f"off, torque {'off' if self.config.disable_torque_on_disconnect else 'on'}")
+
+
+def armed(limits):
+    return arming.Arming("arm", POLICY, limits, "Ada", 0.0, 10.0, "0" * 32)
+
+
+def arm_behind(guard):
+    from postbc.robots.guard import limits_fingerprint
+
+    safe = SafeRobot(Arm(), waits=False)
+    safe.guarded(guard, ["elbow.pos"], 0.1)
+    safe.connect(armed(limits_fingerprint(guard)))
+    return safe
+
+
+def test_positions_count_from_where_the_arm_is_and_a_stop_holds_it_there():
+    safe = arm_behind(GuardConfig([0.0], [90.0], [5.0]))
+    safe.begin()
+    assert safe.act(np.array([90.0])) == [15.0]
+    safe.robot.at = 12.0
+    safe.stop("enough")
+    safe.stop("once more")
+    assert safe.robot.told == [15.0, 12.0, "off, torque on"]
+    with pytest.raises(RobotError, match="enough"):
+        safe.act(np.array([12.0]))
+
+
+def test_release_switches_the_torque_off_and_an_arm_outside_of_its_limits_is_not_told_to_hold():
+    safe = arm_behind(GuardConfig([0.0], [90.0], [5.0], on_stop="release"))
+    safe.stop("enough")
+    assert safe.robot.told == ["off, torque off"]
+    safe = arm_behind(GuardConfig([0.0], [90.0], [5.0]))
+    safe.robot.at = 91.0
+    safe.stop("enough")
+    assert safe.robot.told == ["off, torque on"]
+
+
+def test_a_bus_that_is_lost_ends_in_the_safe_state():
+    safe = arm_behind(GuardConfig([0.0], [90.0]))
+    safe.begin()
+    safe.robot.fails = True
+    with pytest.raises(ConnectionError):
+        safe.act(np.array([20.0]))
+    assert safe.stopped == "no such bus"
+    assert safe.robot.told == ["off, torque on"]
+
+
+def test_an_arm_that_is_not_calibrated_is_not_moved():
+    safe = SafeRobot(Arm(), waits=False)
+    safe.robot.is_calibrated = False
+    guard = GuardConfig([0.0], [90.0])
+    safe.guarded(guard, ["elbow.pos"], 0.1)
+    from postbc.robots.guard import limits_fingerprint
+
+    with pytest.raises(RobotError, match="lerobot-calibrate"):
+        safe.connect(armed(limits_fingerprint(guard)))
+    assert safe.stopped
 
 
 def test_every_step_is_recorded_as_executed(tmp_path):
-    guarded = replace(TWIN, guard=GuardConfig([-1.0, -1.0], [1.0, 1.0], [0.25, 0.25]))
     recorder = Recorder(tmp_path / "store", TASK.fps, {"robot": "twin", "operator": "me"})
-    env = robot_env(guarded, TASK, recorder)
+    env = own_env(replace(TWIN, guard=GuardConfig([-1.0, -1.0], [1.0, 1.0], [0.25, 0.25])))
+    env.recorder = recorder
     for seed in range(3):
         seen = [env.reset(seed=seed)[0]]
         for _ in range(4 + seed):
@@ -112,15 +277,56 @@ def test_a_killed_session_loses_no_step(tmp_path):
 
 def test_unknown_robots_options_and_features_are_named():
     with pytest.raises(ConfigError, match="postbc_twin"):
-        make_robot(RobotConfig(type="no_such_robot"), TASK)
+        make_robot(RobotConfig(type="no_such_robot"), "reach", {})
     with pytest.raises(ConfigError, match="wings"):
-        make_robot(RobotConfig(options={"wings": 2}), TASK)
+        make_robot(RobotConfig(options={"wings": 2}), "reach", {})
     with pytest.raises(ConfigError, match=r"elbow\.pos"):
-        robot_env(RobotConfig(state=["elbow.pos"]), TASK)
+        own_env(replace(TWIN, state=["elbow.pos"]))
 
 
-def test_a_real_robot_needs_a_person_at_the_terminal(monkeypatch):
-    with Path(os.devnull).open() as nothing:
-        monkeypatch.setattr(sys, "stdin", nothing)
-        with pytest.raises(RobotError, match="terminal"):
-            ConsoleOperator()
+def test_a_policy_in_other_units_is_understood():
+    named = Features((Feature("x", "mm"), Feature("y", "mm")), (), (Feature("vx", "%"), Feature("vy", "%")))
+    config = replace(TWIN, state={"x": "agent_pos.0 m", "y": "agent_pos.1 m"}, environment_state=[])
+    config = replace(config, action={"vx": "action.0 1", "vy": "action.1 1"})
+    body = safe_twin(config)
+    env = RobotEnv(body, config, TASK.fps, named)
+    body.connect()
+    plain = own_env()
+    seen = env.reset(seed=1)[0], plain.reset(seed=1)[0]
+    for _ in range(3):
+        assert np.allclose(seen[0]["agent_pos"], 1000 * seen[1]["agent_pos"])
+        seen = env.step(np.array([50.0, -20.0]))[0], plain.step(np.array([0.5, -0.2]))[0]
+    assert env.action_space.high.tolist() == [100.0, 100.0]
+
+
+def test_a_real_robot_is_not_evaluated_in_this_process(monkeypatch):
+    from postbc.robots import environment
+
+    monkeypatch.setattr(environment, "make_robot", lambda *_: Arm())
+    with pytest.raises(RobotError, match="no simulated robot"):
+        own_env(RobotConfig(type="arm"), TaskConfig(name="reach", env="reach"))
+
+
+def test_the_process_that_holds_a_robot_ends_with_its_owner(tmp_path):
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom sessions import *\n"
+        "config = replace(TWIN, options={'motor_log': sys.argv[1] + '/motors'})\n"
+        "with remote_env(Path(sys.argv[1]), config) as env:\n"
+        "    env.reset(seed=0); env.step([0.1, 0.1]); print(env.body.child.process.pid, flush=True); os.kill(os.getpid(), 9)\n"
+    )
+    where = os.pathsep.join(sys.path)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": where},
+    )
+    keeper, deadline = int(done.stdout), time.monotonic() + 30
+    log = tmp_path / "motors"
+    while '"stop"' not in log.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert json.loads(log.read_text().splitlines()[-1])[1] == "stop"
+    with pytest.raises(ProcessLookupError):
+        while time.monotonic() < deadline:
+            os.kill(keeper, 0)
+            time.sleep(0.01)

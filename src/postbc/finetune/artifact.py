@@ -1,6 +1,8 @@
 """A finetuned policy as an artifact: the policy folder, its critics, and what it cost."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -19,8 +21,8 @@ POLICY, CRITICS, RUN, LEARNED = "policy", "critics", "run.json", "learned"
 WEIGHTS = "learned.safetensors"
 
 
-def save_finetuned(learner: Learner, env_steps: int, folder: Path) -> None:
-    """Write policy, critics, all that was learned and the control steps it took in all, whole or not at all."""
+def save_finetuned(learner: Learner, env_steps: int, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
+    """Write policy, critics, all that was learned, the control steps it took in all and ``facts``, whole or not at all."""
     with atomic_folder(folder) as building:
         save_policy(learner.policy(), building / POLICY)
         if learner.critics is not None:
@@ -28,7 +30,7 @@ def save_finetuned(learner: Learner, env_steps: int, folder: Path) -> None:
         (building / LEARNED).mkdir()
         save_file(flatten(learner.weights())[0], building / LEARNED / WEIGHTS)
         write_manifest(building / LEARNED)
-        write_json(building / RUN, {"algorithm": learner.config.algorithm, "env_steps": env_steps})
+        write_json(building / RUN, {"algorithm": learner.config.algorithm, "env_steps": env_steps, **(facts or {})})
 
 
 def env_steps(folder: Path) -> int:

@@ -200,7 +200,7 @@ class Dppo(Learner):
             self.played["over"][-1] = torch.ones_like(self.played["over"][-1])
             self.scale.sums.zero_()
 
-    def learn(self, chunks: int) -> Metrics | None:
+    def learn(self, chunks: float) -> Metrics | None:
         """Improve the policy once the rollout is full; then it begins anew."""
         if len(self.played["obs"]) < self.settings.rollout:
             return None

@@ -9,19 +9,21 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from postbc.config import FinetuneConfig
 from postbc.errors import ConfigError, TrainingDivergedError
+from postbc.finetune.experience import Experience, Record
 from postbc.finetune.learner import Learner
 from postbc.policies.policy import Policy
 from postbc.progress import Stopwatch, Track, log
-from postbc.sims.vector import ChunkVector, Transition
+from postbc.sims.vector import Environments, Transition
 from postbc.storage.checkpoint import Checkpoints, Nested
 from postbc.storage.journal import Journal
 from postbc.training import Metrics
 
 Row = dict[str, Any]
-Evaluate = Callable[[Policy, ChunkVector], Row]
+Evaluate = Callable[[Policy, Any], Row]
 WINDOW = 20  # episodes over which training success is averaged
 EXPLODED = 10.0  # times the largest value that the discount allows
 HOTTEST = 1e3  # temperature
@@ -33,15 +35,17 @@ class Arena:
 
     ``starts`` are the initial states to train from, in order. ``evaluate`` scores a policy on held-out starts in the same
     environments, or is None where that costs too much. Where episodes are ``restorable`` a run that was killed goes on in the
-    middle of them; otherwise, on a robot, with the next starts.
+    middle of them; otherwise, on a robot, with the next starts, checkpoints are made between episodes, and ``experience`` keeps
+    what came after the last one.
     """
 
-    vector: ChunkVector
+    vector: Environments
     starts: list[int]
     checkpoints: Checkpoints
     evaluate: Evaluate | None = None
     restorable: bool = True
     journal: Journal = field(default_factory=Journal)
+    experience: Experience = field(default_factory=Experience)
     watch: Stopwatch = field(default_factory=Stopwatch)
 
 
@@ -95,17 +99,28 @@ class _Run:
         self.learner, self.arena, self.config = learner, arena, learner.config
         self.initial_steps = self.config.initial_steps if learner.explores_first else 0
         self.progress, self.best, self.watch = Progress(), Nested(), arena.watch
+        self._last: Transition | None = None
+        self._due = False  # whether a checkpoint is
         saved = arena.checkpoints.load()
         if saved is None:
             arena.journal.begin([])
             self._look()
+        else:
+            learner.restore(saved["learner"])
+            self.progress, self.best = Progress.of(saved["progress"]), saved.get("best", {})
+            arena.journal.begin(self.progress.rows)
+        if saved is not None and arena.restorable:
+            self.obs = arena.vector.restore(arena.starts[self.progress.base :], saved["episodes"])
+        else:
+            self._recover()
             self.obs = self._reset()
-            return
-        learner.restore(saved["learner"])
-        self.progress, self.best = Progress.of(saved["progress"]), saved.get("best", {})
-        arena.journal.begin(self.progress.rows)
-        starts = arena.starts[self.progress.base :]
-        self.obs = arena.vector.restore(starts, saved["episodes"]) if arena.restorable else self._reset()
+
+    def _recover(self) -> None:
+        """Learn from what was gone through after the last checkpoint."""
+        for record in self.arena.experience.since(self.progress.env_steps):
+            self._take(record.obs, record.choice, record.step)
+            self.progress.starts_used = record.starts_used
+            self._learn()
 
     def _reset(self) -> np.ndarray:
         self.learner.cut()
@@ -114,8 +129,10 @@ class _Run:
 
     def _ended(self) -> bool:
         """Whether the budget is spent, or the success that was asked for has been seen."""
-        enough = self.config.stop_at is not None and self.progress.best >= self.config.stop_at
-        return enough or self.progress.env_steps >= self.config.env_steps
+        config, progress = self.config, self.progress
+        enough = config.stop_at is not None and progress.best >= config.stop_at
+        played = config.episodes is not None and progress.episodes >= config.episodes
+        return enough or played or progress.env_steps >= config.env_steps
 
     def play(self, bar: Track) -> None:
         """Spend the budget."""
@@ -125,11 +142,14 @@ class _Run:
         while not self._ended():
             before = progress.env_steps
             self._step()
-            if crossed(before, progress.env_steps, config.evaluate_every) or progress.env_steps >= config.env_steps:
+            if self._ended() and config.updates_after:
+                self._learn(config.updates_after / config.updates_per_chunk)
+            if crossed(before, progress.env_steps, config.evaluate_every) or self._ended():
                 self._look()
                 if self.arena.evaluate is not None and not self._ended():
-                    self.obs = self._reset()  # looking used the environments: the episodes in them are over
-            if crossed(before, progress.env_steps, config.checkpoint_every):
+                    self.obs, self._last = self._reset(), None  # looking used the environments: their episodes are over
+            self._due |= crossed(before, progress.env_steps, config.checkpoint_every)
+            if self._due and (self.arena.restorable or self._between_episodes()):
                 self._save()
             rate = (progress.env_steps - first) / max(time.monotonic() - started, 1e-9)
             bar.advance(progress.env_steps - before, f"success {_mean(progress.recent):.2f} {rate:.0f} steps/s")
@@ -137,6 +157,8 @@ class _Run:
     def _step(self) -> None:
         """A chunk in every environment, and learning from those before it meanwhile where the learner can."""
         progress, vector, learner = self.progress, self.arena.vector, self.learner
+        if self._last is not None:
+            self.obs = vector.ready(self._last)
         obs = torch.from_numpy(self.obs)
         with self.watch("sampling"):
             choice, chunk = learner.act(obs, progress.env_steps < self.initial_steps)
@@ -148,18 +170,30 @@ class _Run:
             step = vector.finish()
         if not step.steps.any():
             raise ConfigError(f"all {len(self.arena.starts)} starts are used up after {progress.env_steps} steps.")
-        learner.store(obs, choice, step)
-        _count(progress, step)
+        self._take(obs, choice, step)
+        progress.starts_used, self._last = progress.base + vector.used, step
+        self.arena.experience.add(Record(obs, choice, step, progress.env_steps, progress.starts_used))
         if not learner.overlaps:
             self._learn()
-        self.obs, progress.starts_used = step.obs, progress.base + vector.used
 
-    def _learn(self) -> None:
+    def _take(self, obs: Tensor, choice: Tensor, step: Transition) -> None:
+        """Store and count; what a person did is not what was chosen, so nothing is learned from it here."""
+        if step.intervened:
+            self.learner.cut()
+        else:
+            self.learner.store(obs, choice, step)
+        _count(self.progress, step)
+
+    def _between_episodes(self) -> bool:
+        return self._last is not None and bool((self._last.terminated | self._last.truncated).all())
+
+    def _learn(self, chunks: float | None = None) -> None:
+        """As much as ``chunks`` played are worth; by default one in every environment."""
         progress = self.progress
         if progress.env_steps <= self.initial_steps:
             return
         with self.watch("learning"):
-            progress.metrics = self.learner.learn(self.arena.vector.n) or progress.metrics
+            progress.metrics = self.learner.learn(chunks or self.arena.vector.n) or progress.metrics
         _check(progress.metrics, self.config, progress)
 
     def _look(self) -> None:
@@ -184,6 +218,8 @@ class _Run:
     def _save(self) -> None:
         state = {"learner": self.learner.state(), "progress": self.progress.state(), "best": self.best}
         self.arena.checkpoints.save({**state, "episodes": self.arena.vector.save()})
+        self.arena.experience.clear()
+        self._due = False
 
 
 def crossed(before: int, after: int, every: int) -> bool:

@@ -43,7 +43,7 @@ class Learner(ABC):
         """The environments begin anew: what was played last is not gone on with."""
 
     @abstractmethod
-    def learn(self, chunks: int) -> Metrics | None:
+    def learn(self, chunks: float) -> Metrics | None:
         """Learn as much as ``chunks`` more chunks played are worth; None where nothing was learned yet."""
 
     @abstractmethod
@@ -117,11 +117,11 @@ class OffPolicy(Learner):
         seen, following = self.model.observer(batch.obs), self.model.observer(batch.following)
         self.replay.add(replace(batch, obs=seen, choice=choice, following=following))
 
-    def learn(self, chunks: int) -> Metrics | None:
+    def learn(self, chunks: float) -> Metrics | None:
         """The gradient steps that are due; metrics of the last."""
         self._owed += self.config.updates_per_chunk * chunks
         metrics = None
-        while self._owed >= 1:
+        while self._owed >= 1 and self.replay.size:
             self._owed -= 1
             metrics = self.update()
         return metrics

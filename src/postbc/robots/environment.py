@@ -1,157 +1,172 @@
-"""A LeRobot Robot as a task environment, so that simulator and robot are two environments for the same finetuner."""
+"""A LeRobot robot as a task environment: the policy's numbers, the operator, the recorder, the control period."""
 
-import time
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from postbc.config import GuardConfig, RobotConfig, TaskConfig
-from postbc.errors import ConfigError, RobotError
+from postbc.config import RobotConfig, TaskConfig
+from postbc.errors import ConfigError, RobotError, StoppedError
+from postbc.features import Features
 from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape
-from postbc.robots.guard import Guard
-from postbc.robots.operator import ConsoleOperator, Operator, ScriptedOperator
+from postbc.robots.clock import Clock, SimulatedClock, WallClock
+from postbc.robots.mapping import match
+from postbc.robots.operator import ConsoleOperator, Operator, ScriptedOperator, Verdict
 from postbc.robots.recorder import Recorder
+from postbc.robots.safe import SIMULATED, Body, SafeRobot, make_robot
 from postbc.sims import get_task
 from postbc.sims.task import Observation, TaskEnv
 
-CALIBRATION = ".work/lerobot"
 
-
-def make_robot(config: RobotConfig, task: TaskConfig) -> Any:
-    """The LeRobot Robot that params.yaml names, not connected. Raises ConfigError when LeRobot knows no such robot."""
-    from lerobot.robots.config import RobotConfig as LeRobotConfig
-    from lerobot.robots.utils import make_robot_from_config
-
-    import postbc.robots.config_twin  # noqa: F401 - registers postbc_twin
-
-    if config.type not in LeRobotConfig.get_known_choices():
-        from lerobot.utils.import_utils import register_third_party_plugins
-
-        register_third_party_plugins()
-    if config.type not in LeRobotConfig.get_known_choices():
-        known = ", ".join(sorted(LeRobotConfig.get_known_choices()))
-        raise ConfigError(f"finetune_robot.robot.type = {config.type!r}; LeRobot knows {known}.")
-    options: dict[str, Any] = {"id": config.type, "calibration_dir": Path(CALIBRATION), **config.options}
-    if config.type == "postbc_twin":
-        options |= {"env": task.env, "env_options": dict(task.options)}
-    try:
-        return make_robot_from_config(LeRobotConfig.get_choice_class(config.type)(**options))
-    except TypeError as error:
-        raise ConfigError(f"finetune_robot.robot.options: {error}") from error
-
-
-def is_simulated(robot: Any) -> bool:
-    """Whether the robot can hurt nobody."""
-    return bool(getattr(robot, "is_simulated", False))
+def waits(config: RobotConfig) -> bool:
+    """Whether the control loop keeps to the wall's clock."""
+    return config.clock == "wall" or (config.clock == "auto" and config.type != SIMULATED)
 
 
 class RobotEnv(TaskEnv):
-    """One robot, guarded; ``step`` sends an action, waits for the control period and observes.
+    """One robot; ``step`` sends an action, waits for the control period and observes. The caller connects the robot.
 
-    The robot is connected at the first reset and disconnected by :meth:`close` or by any exception on the way.
+    ``features`` are the policy's. Raises ConfigError or MismatchError where the robot has not what it reads or commands.
     """
 
-    def __init__(self, robot: Any, config: RobotConfig, fps: float, recorder: Recorder | None = None) -> None:
-        features, actions = robot.observation_features, list(robot.action_features)
-        self.state = config.state or [n for n in features if n.startswith("agent_pos.")]
-        self.environment = config.environment_state or [n for n in features if n.startswith("environment_state.")]
-        self.actions = config.action or actions
-        missing = [n for n in (*self.state, *self.environment) if n not in features]
-        if missing or sorted(self.actions) != sorted(actions):
+    def __init__(self, body: Body, config: RobotConfig, fps: float, features: Features | None = None) -> None:
+        seen = body.observation_features
+        numbers = [name for name, kind in seen.items() if kind is None]
+        own = (None, None, None) if features is None else (features.state, features.environment, features.action)
+        self.state = match("state", config.state, own[0], numbers, f"{STATE}.")
+        self.environment = match("environment_state", config.environment_state, own[1], numbers, f"{ENVIRONMENT}.")
+        self.actions = match("action", config.action, own[2], body.action_features, "")
+        if sorted(self.actions.features) != sorted(body.action_features):
             raise ConfigError(
-                f"{config.type} observes {', '.join(features)} and takes {', '.join(actions)}; "
-                f"finetune_robot.robot asks for {', '.join(missing) or ', '.join(self.actions)}."
+                f"{config.type} takes {', '.join(body.action_features)}; finetune_robot.robot.action gives "
+                f"{', '.join(self.actions.features)}."
             )
-        self.guard = Guard(config.guard)
-        height_width_channels = features.get(config.camera)
-        self.camera = config.camera if height_width_channels else None
-        pixels = (height_width_channels[2], *height_width_channels[:2]) if height_width_channels else None
-        shape = ObsShape(len(self.state), len(self.environment), pixels)
-        super().__init__(shape, self.guard.low.tolist(), self.guard.high.tolist())
-        self.robot, self.period, self.recorder = robot, 1 / fps, recorder
-        self.simulated = is_simulated(robot)
-        self.operator: Operator = ScriptedOperator(robot) if self.simulated else ConsoleOperator()
+        body.guarded(config.guard, self.actions.features, 1 / fps)
+        picture = seen.get(config.camera)
+        self.camera = config.camera if picture else None
+        shape = ObsShape(
+            len(self.state.features), len(self.environment.features), (picture[2], *picture[:2]) if picture else None
+        )
+        low, high = (np.asarray(side, float) * self.actions.scale for side in (config.guard.low, config.guard.high))
+        super().__init__(shape, low.tolist(), high.tolist())
+        self.body, self.period = body, 1 / fps
+        self.recorder: Recorder | None = None
+        self.operator: Operator = ScriptedOperator(body) if body.simulated else ConsoleOperator()
+        self.clock: Clock = WallClock(1 / fps) if waits(config) else SimulatedClock()
+        self.positions = set(self.actions.features) <= set(numbers)  # whether what is commanded is also measured
+        self._episodes, self._moving = 0, False
+        self._last: np.ndarray | None = None
 
     def _start(self, seed: int) -> None:
-        if not self.robot.is_connected:
-            self.robot.connect()
+        self.rest()
         if self.recorder:
             self.recorder.end()
-        self.operator.reset(seed)
-        self.guard.reset()
+        self._episodes, self._last = self._episodes + 1, None
+        self.operator.prepare(self._episodes, seed)
         if self.recorder:
             self.recorder.begin(seed)
-        self._due = time.monotonic()
+
+    def _go(self) -> None:
+        self.body.begin()
+        self.clock.start()
+        self._moving = True
+
+    def rest(self) -> None:
+        """The episode is over: the robot stays where it is."""
+        if self._moving:
+            self._moving = False
+            self.body.rest()
 
     def observe(self) -> Observation:
-        """What the robot's features say now."""
-        raw = self.robot.get_observation()
-        names = {STATE: self.state, ENVIRONMENT: self.environment}
-        seen = {key: np.array([raw[n] for n in own], np.float32) for key, own in names.items()}
-        return {**seen, PIXELS: np.asarray(raw[self.camera], np.uint8)} if self.camera else seen
+        """What the robot's features say now, in the policy's units."""
+        raw = self.body.observe()
+        seen = {STATE: self.state.read(raw), ENVIRONMENT: self.environment.read(raw)}
+        found: Observation = {key: numbers.astype(np.float32) for key, numbers in seen.items()}
+        return {**found, PIXELS: np.asarray(raw[self.camera], np.uint8)} if self.camera else found
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Observation, dict[str, Any]]:
         """Let the operator prepare the scene, then observe."""
         self._seen, info = super().reset(seed=seed, options=options)
         return self._seen, info
 
-    def _advance(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """Send one action through the guard. Raises UnsafeActionError, with the robot disconnected, for an unsafe one."""
-        try:
-            safe = self.guard.check(np.asarray(action, float))
-            sent = self.robot.send_action(dict(zip(self.actions, map(float, safe), strict=True)))
-            self._wait()
-            observation, success = self.observe(), self.operator.succeeded()
-        except BaseException:
-            self.close()
-            raise
-        if self.recorder:
-            self.recorder.step(dict(self._seen), [sent[name] for name in self.actions], success)
-        self._seen = observation
-        return observation, float(success), success, False, {"is_success": success}
+    def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """One control step. Raises UnsafeActionError, with the robot stopped, for an action that must not be sent.
 
-    def _wait(self) -> None:
-        """Sleep until the control period is over; a simulated clock needs no waiting."""
-        self._due += self.period
-        if not self.simulated:
-            time.sleep(max(0.0, self._due - time.monotonic()))
+        What the operator calls a failure ends the episode like the time limit: without a success, and not for ever.
+        """
+        try:
+            if self.operator.stopped():
+                raise StoppedError("the operator stopped the robot.")
+            if not self._moving:
+                self._go()
+            wanted = np.asarray(action, float)
+            if wanted.shape == self.actions.scale.shape:  # another one is the guard's to refuse, not to be stretched
+                wanted = wanted / self.actions.scale
+            self._last = self.body.act(wanted)
+            self.clock.acted()
+            return self._after(self._last * self.actions.scale)
+        except BaseException as error:
+            self.stop(str(error))
+            raise
+
+    def keep(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        """A control step for which there is no action: a commanded position is commanded again, anything else is not."""
+        if self._last is not None and self.positions:
+            return self.step(self._last * self.actions.scale)
+        try:
+            return self._after(None)
+        except BaseException as error:
+            self.stop(str(error))
+            raise
+
+    def _after(self, executed: np.ndarray | None) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        self.clock.tick()
+        observation, verdict = self.observe(), self.operator.verdict()
+        success = verdict is Verdict.SUCCESS
+        if self.recorder and executed is not None:
+            self.recorder.step(dict(self._seen), executed, success)
+        self._seen = observation
+        info = {"is_success": success, "executed": executed}
+        return observation, float(success), success, verdict is Verdict.FAILURE, info
 
     def restore(self, saved: Mapping[str, Any]) -> Observation:
         """Refuses: a robot can not go back. Raises RobotError."""
         raise RobotError("a robot can not be put back into an earlier state; reset it, and begin an episode.")
 
     def render(self) -> np.ndarray:
-        """The twin's camera; a real robot has no view of itself here."""
-        if not self.simulated:
+        """The camera of a twin in this process; a real robot has no view of itself here."""
+        if not (isinstance(self.body, SafeRobot) and self.body.simulated):
             raise RobotError("a real robot cannot be rendered; use its cameras.")
-        return np.asarray(self.robot.env.render())
+        return np.asarray(self.body.robot.env.render())
 
-    def close(self) -> None:
+    def stop(self, reason: str) -> None:
         """Bring the robot to its safe state and keep what was recorded."""
         try:
-            if self.robot.is_connected:
-                self.robot.disconnect()
+            self.body.stop(reason)
         finally:
             if self.recorder:
                 self.recorder.end()
 
-
-def robot_env(config: RobotConfig, task: TaskConfig, recorder: Recorder | None = None) -> RobotEnv:
-    """The environment of the robot that params.yaml names.
-
-    A simulated robot whose guard has no limits gets the task's own action range: it has no end stops to hit.
-    """
-    robot = make_robot(config, task)
-    if is_simulated(robot) and config.guard.low is None:
-        config = with_task_limits(config, task)
-    return RobotEnv(robot, config, task.fps, recorder)
+    def close(self) -> None:
+        """The session is over."""
+        self.stop("the session is over")
 
 
-def with_task_limits(config: RobotConfig, task: TaskConfig) -> RobotConfig:
-    """``config`` with the action range of the task as limits."""
+def twin_env(config: RobotConfig, task: TaskConfig) -> RobotEnv:
+    """The twin in this process, connected, for evaluating on it. Raises RobotError for anything that is not simulated."""
+    body = SafeRobot(make_robot(config, task.env, dict(task.options)), waits=False)
+    if not body.simulated:
+        raise RobotError(f"{config.type} is no simulated robot: it is played by finetune_robot alone.")
+    env = RobotEnv(body, with_limits(replace(config, clock="simulated"), task), task.fps, get_task(task.env).features)
+    body.connect()
+    return env
+
+
+def with_limits(config: RobotConfig, task: TaskConfig) -> RobotConfig:
+    """``config``, where a simulated robot without limits gets the task's own action range: it has no end stops to hit."""
+    if config.type != SIMULATED or config.guard.low is not None:
+        return config
     known = get_task(task.env)
-    limits = GuardConfig(list(known.action_low), list(known.action_high), config.guard.max_step)
+    limits = replace(config.guard, low=list(known.action_low), high=list(known.action_high))
     return replace(config, guard=limits)

@@ -1,10 +1,12 @@
-"""What every action passes before a robot does: finite → shape → limits → largest step. On by default, never optional.
+"""What every action passes before a robot does: finite → shape → limits → workspace → step and speed → rate. Never optional.
 
 A non-finite or out-of-limit action is refused, not clipped: LeRobot's own clamp lets NaN through, and on some motors it
-becomes an end stop. Only the change from one action to the next is limited by clipping.
+becomes an end stop. Only the change from one action to the next is limited by clipping; where actions are positions the first
+one of an episode counts from where the robot is.
 """
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict
 from hashlib import sha256
 
@@ -17,38 +19,61 @@ from postbc.errors import RobotError, UnsafeActionError
 
 # float32 policies reach their own limits only up to rounding; this share of the range is granted, then cut off.
 ROUNDING = 1e-5
+SOONEST = 0.5  # share of the control period that lies between two actions at least
+
+Locate = Callable[[Float[ndarray, "A"]], Float[ndarray, "3"]]  # where the guarded point is under an action, metres
 
 
 class Guard:
     """Limits (A,) in the robot's action units; no limits, no motion.
 
-    Raises RobotError when lower or upper limits are missing or do not match.
+    ``period`` is that of control, in seconds; ``locate`` is needed where the limits have a workspace. Raises RobotError when
+    limits are missing or do not match.
     """
 
-    def __init__(self, config: GuardConfig) -> None:
+    def __init__(self, config: GuardConfig, period: float, locate: Locate | None = None) -> None:
         if config.low is None or config.high is None:
             raise RobotError(
                 "finetune_robot.robot.guard has no limits (low and high, one number an action dimension); "
                 "without limits nothing moves. Set them in params.yaml."
             )
         self.low, self.high = np.asarray(config.low, float), np.asarray(config.high, float)
-        self.max_step = self.high - self.low if config.max_step is None else np.asarray(config.max_step, float)
-        limits = np.stack([self.low, self.high, self.max_step]) if self._same_length() else np.array([[np.nan]])
-        if not np.isfinite(limits).all() or (self.low >= self.high).any() or (self.max_step <= 0).any():
+        everything = (self.high - self.low).tolist() if len(self.low) == len(self.high) else []
+        steps = (
+            np.asarray(config.max_step or everything, float),
+            period * np.asarray(config.max_speed or everything, float),
+        )
+        if config.max_speed is None:
+            steps = steps[0], steps[0]
+        same = self.low.ndim == 1 and len(self.low) == len(self.high) == len(steps[0]) == len(steps[1])
+        limits = np.stack([self.low, self.high, *steps]) if same else np.array([[np.nan]])
+        if not np.isfinite(limits).all() or (self.low >= self.high).any() or (np.stack(steps) <= 0).any():
             raise RobotError(
-                f"finetune_robot.robot.guard is impossible: {config}. low < high, max_step > 0, same length."
+                f"finetune_robot.robot.guard is impossible: {config}. low < high, max_step > 0, max_speed > 0, same length."
             )
+        if (config.workspace is None) != (locate is None):
+            raise RobotError("finetune_robot.robot.guard.workspace and the arm's model belong together.")
+        self.max_step, self.period, self.workspace, self._locate = np.minimum(*steps), period, config.workspace, locate
+        self.begin()
+
+    def begin(self, present: Float[ndarray, "A"] | None = None) -> None:
+        """An episode starts, where actions are positions from ``present``. Raises UnsafeActionError where that is outside."""
         self._last: ndarray | None = None
+        self._when = -np.inf
+        if present is not None:
+            if not np.isfinite(present).all():
+                raise UnsafeActionError(f"the robot says that it is at {present}: not finite; it was stopped.")
+            nearest = np.clip(present, self.low, self.high)
+            if (np.abs(present - nearest) > self.max_step).any():
+                where = int(np.argmax(np.abs(present - nearest)))
+                raise UnsafeActionError(
+                    f"the robot starts outside of its limits: feature {where} is at {present[where]:.6g}, the limits are "
+                    f"[{self.low[where]:.6g}, {self.high[where]:.6g}]. Bring it inside by hand."
+                )
+            self._last = nearest
 
-    def _same_length(self) -> bool:
-        return len(self.low) == len(self.high) == len(self.max_step)
-
-    def reset(self) -> None:
-        """Forget the last action: the next one starts an episode."""
-        self._last = None
-
-    def check(self, action: Float[ndarray, "A"]) -> Float[ndarray, "A"]:
-        """The action to send. Raises UnsafeActionError for one that must not be sent in any form."""
+    def check(self, action: Float[ndarray, "A"], now: float) -> Float[ndarray, "A"]:
+        """The action to send at ``now``, in seconds. Raises UnsafeActionError for one that must not be sent in any form."""
         if not np.isfinite(action).all():
             raise UnsafeActionError(f"action {action} is not finite; the robot was stopped.")
         if np.shape(action) != self.low.shape:
@@ -61,10 +86,29 @@ class Guard:
                 f"action[{where}] = {action[where]:.6g} is outside [{self.low[where]:.6g}, {self.high[where]:.6g}]."
             )
         safe = np.clip(action, self.low, self.high)
+        self._require_inside(safe)
         if self._last is not None:
-            safe = np.clip(safe, self._last - self.max_step, self._last + self.max_step)
-        self._last = safe
+            slower = np.clip(safe, self._last - self.max_step, self._last + self.max_step)
+            if not np.array_equal(slower, safe):
+                self._require_inside(slower)  # a box of poses is none of joints: halfway may lie outside
+            safe = slower
+        if now - self._when < SOONEST * self.period:
+            apart, period = 1e3 * (now - self._when), 1e3 * self.period
+            raise UnsafeActionError(
+                f"an action {apart:.1f} ms after the last one; the control period is {period:.1f} ms."
+            )
+        self._last, self._when = safe, now
         return safe
+
+    def _require_inside(self, action: Float[ndarray, "A"]) -> None:
+        if self.workspace is None or self._locate is None:
+            return
+        point = self._locate(action)
+        if (point < self.workspace.low).any() or (point > self.workspace.high).any():
+            raise UnsafeActionError(
+                f"the action brings {self.workspace.site} to {np.round(point, 3)} m, outside of the workspace "
+                f"{self.workspace.low} to {self.workspace.high}."
+            )
 
 
 def limits_fingerprint(config: GuardConfig) -> str:

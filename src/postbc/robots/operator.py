@@ -2,19 +2,40 @@
 
 import select
 import sys
+from collections.abc import Mapping
+from enum import StrEnum
 from typing import Any, Protocol
 
 from postbc.errors import RobotError
 
 
+class Verdict(StrEnum):
+    """What was said of an episode."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
 class Operator(Protocol):
     """What an environment needs from whoever stands beside the robot."""
 
-    def reset(self, seed: int) -> None:
+    def prepare(self, episode: int, seed: int) -> None:
         """Return when the scene is ready for the next episode."""
 
-    def succeeded(self) -> bool:
-        """Whether the task is done now."""
+    def verdict(self) -> Verdict | None:
+        """What is said of the running episode; never blocks."""
+
+    def stopped(self) -> bool:
+        """Whether the robot is to stop; never blocks."""
+
+    def intervening(self) -> bool:
+        """Whether the person has the arm; never blocks."""
+
+    def show(self, facts: Mapping[str, str | float | int]) -> None:
+        """What is to be seen; never blocks."""
+
+    def close(self) -> None:
+        """Nobody is asked any more; a call of prepare that waits ends."""
 
 
 class ScriptedOperator:
@@ -23,16 +44,30 @@ class ScriptedOperator:
     def __init__(self, robot: Any) -> None:
         self.robot = robot
 
-    def reset(self, seed: int) -> None:
+    def prepare(self, episode: int, seed: int) -> None:
         """Place the scene."""
         self.robot.place(seed)
 
-    def succeeded(self) -> bool:
+    def verdict(self) -> Verdict | None:
         """What the simulator says."""
-        return bool(self.robot.succeeded())
+        return Verdict.SUCCESS if self.robot.succeeded() else None
+
+    def stopped(self) -> bool:
+        """Never."""
+        return False
+
+    def intervening(self) -> bool:
+        """Never."""
+        return False
+
+    def show(self, facts: Mapping[str, str | float | int]) -> None:
+        """Nobody looks."""
+
+    def close(self) -> None:
+        """Nothing to do."""
 
 
-class ConsoleOperator:
+class ConsoleOperator(ScriptedOperator):
     """Asks the person at the terminal: Enter starts an episode, Enter during it means success, q stops everything."""
 
     def __init__(self) -> None:
@@ -44,16 +79,16 @@ class ConsoleOperator:
         if sys.stdin.readline().strip().lower() == "q":
             raise RobotError("stopped by the operator.")
 
-    def reset(self, seed: int) -> None:
+    def prepare(self, episode: int, seed: int) -> None:
         """Wait for the operator to have reset the scene; the seed means nothing to a person."""
         sys.stderr.write(
             "Reset the scene, then press Enter to start (q: stop). During the episode Enter means success.\n"
         )
         self._read()
 
-    def succeeded(self) -> bool:
-        """True when Enter was pressed since the last call; never blocks."""
+    def verdict(self) -> Verdict | None:
+        """Success when Enter was pressed since the last call; never blocks."""
         pressed = bool(select.select([sys.stdin], [], [], 0)[0])
         if pressed:
             self._read()
-        return pressed
+        return Verdict.SUCCESS if pressed else None

@@ -8,7 +8,7 @@ function of its configuration alone.
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import gymnasium as gym
 import numpy as np
@@ -108,6 +108,39 @@ class Transition:
     success: Array  # (n,) bool
     best: Array  # (n,)
     seed: Array  # (n,) int
+    intervened: bool = False  # whether a person had the arm: what was executed is not what was chosen
+
+
+class Environments(Protocol):
+    """What a finetuner plays in: simulators side by side, or one robot."""
+
+    n: int
+    chunk_shape: tuple[int, ...]
+
+    @property
+    def used(self) -> int:
+        """Length of the shortest prefix of the starts after which none has been begun."""
+
+    def reset(self, starts: Sequence[int]) -> Array:
+        """Begin episodes from ``starts``; observations (n, O)."""
+
+    def begin(self, chunks: Array) -> None:
+        """Start to execute chunks (n, H, A)."""
+
+    def finish(self) -> Transition:
+        """Wait for what :meth:`begin` started."""
+
+    def ready(self, step: Transition) -> Array:
+        """The observations (n, O) to act on after ``step``."""
+
+    def save(self) -> dict[str, Any]:
+        """Where every environment stands."""
+
+    def restore(self, starts: Sequence[int], saved: dict[str, Any]) -> Array:
+        """Begin ``starts`` anew and go on to where :meth:`save` was called."""
+
+    def close(self) -> None:
+        """Stop."""
 
 
 class ChunkVector:
@@ -179,6 +212,10 @@ class ChunkVector:
     def _merge(self, info: dict[str, Any], key: str, over: Array) -> Array:
         # Where an episode ended, ``info`` describes the new one and ``final_info`` the step that was asked for.
         return np.where(over, info["final_info"][key], info[key]) if over.any() else np.asarray(info[key])
+
+    def ready(self, step: Transition) -> Array:
+        """The observations (n, O) to act on after ``step``."""
+        return step.obs
 
     def close(self) -> None:
         """Stop the workers."""

@@ -1,0 +1,189 @@
+"""The process that holds the robot: its guard, and a watchdog over the control loop that it serves.
+
+Only this process can reach the motors. It connects with an arming token that it uses up itself, sends nothing that the guard
+refuses, and brings the robot into its safe state when the control process asks for it, dies, closes the pipe, or, during an
+episode, says nothing for as long as `guard.heartbeat`; likewise when it is asked to end, or a driver fails.
+"""
+
+import ctypes
+import logging
+import os
+import signal
+import sys
+import threading
+import time
+from dataclasses import asdict
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from postbc.config import GuardConfig, RobotConfig, WorkspaceConfig
+from postbc.errors import NotArmedError, PostbcError, RobotError
+from postbc.processes import receive, send, served
+from postbc.robots import arming
+from postbc.robots.safe import SafeRobot, make_robot
+
+STUCK = 1.0  # seconds that a driver may block the way to the safe state before the process ends without it
+_PR_SET_PDEATHSIG = 1
+
+
+def limits_of(content: dict[str, Any]) -> GuardConfig:
+    """A guard's configuration from its JSON."""
+    box = content["workspace"]
+    return GuardConfig(**{**content, "workspace": WorkspaceConfig(**box) if box else None})
+
+
+class Watchdog:
+    """Stops ``robot`` when it was awake and heard nothing for ``patience`` seconds."""
+
+    def __init__(self, robot: SafeRobot, patience: float) -> None:
+        self.robot, self.patience, self._deadline = robot, patience, float("inf")
+        if patience < float("inf"):
+            threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
+
+    def pat(self) -> None:
+        """The control loop is alive, and the robot may be moving."""
+        self._deadline = time.monotonic() + self.patience
+
+    def rest(self) -> None:
+        """The robot does not move: nobody has to say anything."""
+        self._deadline = float("inf")
+
+    def _watch(self) -> None:
+        while not self.robot.stopped:
+            time.sleep(self.patience / 10)
+            if time.monotonic() > self._deadline:
+                last_resort = threading.Timer(STUCK, os._exit, [1])
+                last_resort.daemon = True
+                last_resort.start()  # a driver that hangs holds the lock for ever; the motors keep their last command
+                self.robot.stop(f"nothing was heard from the control loop for {self.patience:g} s")
+                last_resort.cancel()
+
+
+def permission(robot: SafeRobot, arm: str, wanted: arming.Request, folder: Path) -> arming.Arming:
+    """Use up an arming token; a simulated robot issues its own where it may. Raises NotArmedError otherwise."""
+    try:
+        return arming.consume(folder, wanted)
+    except NotArmedError:
+        if arm != "simulated" or not robot.simulated:
+            raise
+    arming.issue(folder, wanted, operator="simulated")
+    return arming.consume(folder, wanted)
+
+
+class Keeper:
+    """Serves one control process: a method a request, by name."""
+
+    def __init__(self, pipe: Connection) -> None:
+        self.pipe = pipe
+        self.robot: SafeRobot | None = None
+
+    def serve(self) -> None:
+        """Answer until the pipe closes; the robot is stopped then, however that came about."""
+        why = "the control process is gone"
+        try:
+            while True:
+                self._answer(*receive(self.pipe))
+        except SystemExit:
+            why = "the process that holds the robot was ended"
+            raise
+        finally:
+            if self.robot:
+                self.robot.stop(why)
+
+    def _answer(self, request: list[Any], arrays: dict[str, np.ndarray]) -> None:
+        name, *arguments = request
+        try:
+            value = getattr(self, f"do_{name}")(*arguments, **arrays)
+        except Exception as error:  # a driver's errors have many classes
+            if self.robot and name != "connect":
+                self.robot.stop(f"{type(error).__name__}: {error}")
+            own = isinstance(error, PostbcError)
+            said = str(error) if own else f"{type(error).__name__}: {error}"
+            send(self.pipe, {"error": [type(error).__name__ if own else RobotError.__name__, said]})
+            return
+        images = {k: v for k, v in value.items() if isinstance(v, np.ndarray)} if isinstance(value, dict) else {}
+        numbers = {k: v for k, v in value.items() if k not in images} if isinstance(value, dict) else value
+        send(self.pipe, {"value": numbers}, images)
+
+    def _awake(self) -> SafeRobot:
+        assert self.robot is not None  # noqa: S101 - make comes first
+        if self._moving:
+            self._watchdog.pat()
+        return self.robot
+
+    def do_make(self, config: dict[str, Any], env: str, options: dict[str, Any], waits: bool) -> dict[str, Any]:
+        """Build the robot, unconnected; what it can observe and do."""
+        self.arm, self._moving = config["arm"], False
+        limits = limits_of(config["guard"])
+        made = RobotConfig(type=config["type"], options=config["options"], guard=limits)
+        self.robot = SafeRobot(make_robot(made, env, options), waits)
+        # Where time stands still between actions nobody can be late.
+        self._watchdog = Watchdog(self.robot, limits.heartbeat if waits else float("inf"))
+        robot = self.robot
+        return {"simulated": robot.simulated, "seen": robot.observation_features, "acts": robot.action_features}
+
+    def do_guarded(self, limits: dict[str, Any], actions: list[str], period: float) -> None:
+        """Set the limits."""
+        self._awake().guarded(limits_of(limits), actions, period)
+
+    def do_connect(self, wanted: dict[str, str], folder: str) -> dict[str, Any]:
+        """Use up a permission, and connect."""
+        robot = self._awake()
+        armed = permission(robot, self.arm, arming.Request(**wanted), Path(folder))
+        robot.connect(armed)
+        return asdict(armed)
+
+    def do_observe(self) -> dict[str, Any]:
+        """Numbers and images by feature."""
+        seen = self._awake().observe().items()
+        return {k: np.asarray(v) if np.ndim(v) else float(v) for k, v in seen}
+
+    def do_begin(self) -> None:
+        """An episode starts."""
+        self._awake().begin()
+        self._moving = True
+        self._watchdog.pat()
+
+    def do_act(self, action: np.ndarray) -> list[float]:
+        """Send an action; only during an episode."""
+        if not self._moving:
+            raise RobotError("an action came outside of an episode.")
+        sent: list[float] = self._awake().act(action).tolist()
+        return sent
+
+    def do_rest(self) -> None:
+        """The episode is over."""
+        self._moving = False
+        self._watchdog.rest()
+
+    def do_place(self, seed: int) -> None:
+        """A simulated scene."""
+        self._awake().place(seed)
+
+    def do_succeeded(self) -> bool:
+        """A simulated task."""
+        return self._awake().succeeded()
+
+    def do_stop(self, reason: str) -> None:
+        """The safe state."""
+        self._awake().stop(reason)
+
+
+def _end(*_: object) -> None:
+    sys.exit(143)
+
+
+def serve(pipe: Connection) -> None:
+    """Hold a robot for whoever has the other end of ``pipe``."""
+    signal.signal(signal.SIGTERM, _end)
+    if sys.platform == "linux":  # whoever started this may die while another process holds the pipe open
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    logging.basicConfig(level=logging.WARNING, format="robot: %(message)s", stream=sys.stderr)
+    Keeper(pipe).serve()
+
+
+if __name__ == "__main__":
+    served(serve)

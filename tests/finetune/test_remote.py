@@ -1,0 +1,154 @@
+"""A learner in a process of its own: the same run, nothing delayed, and nothing lost when a process dies."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from toy_task import BASE, ENVS, Identity
+
+from postbc.errors import LearnerLostError
+from postbc.finetune.algorithms import build_learner
+from postbc.finetune.artifact import save_finetuned
+from postbc.finetune.driver import Arena, finetune
+from postbc.finetune.experience import Experience, Record
+from postbc.finetune.remote import RemoteLearner, start_learner
+from postbc.policies.diffusion import DiffusionPolicy
+from postbc.sims.vector import Transition
+from postbc.storage.checkpoint import Checkpoints
+
+SHORT = replace(BASE, env_steps=120, initial_steps=0, envs=1, batch=16, checkpoint_every=50)
+
+
+def finetuned(folder, config=SHORT):
+    """Something to go on from."""
+    torch.manual_seed(0)
+    save_finetuned(build_learner(DiffusionPolicy(Identity().shape), config, 0), 0, folder)
+    return folder
+
+
+def played(learner, folder, config=SHORT, **where):
+    vector = ENVS.vector(1, config.discount)
+    try:
+        return finetune(learner, Arena(vector, list(range(1000)), Checkpoints(folder, "x"), restorable=False, **where))
+    finally:
+        vector.close()
+
+
+def same(ours, theirs):
+    assert ours.keys() == theirs.keys()
+    for name, own in ours.items():
+        for key, value in own.items():
+            assert torch.equal(value, theirs[name][key]), (name, key)
+
+
+@pytest.mark.parametrize("algorithm", ["dsrl", "best_of_n"])
+def test_where_time_stands_still_it_is_the_same_run(algorithm, tmp_path):
+    config = replace(SHORT, algorithm=algorithm)
+    folder = finetuned(tmp_path / "f", config)
+    here, far = start_learner(folder, config, 3), RemoteLearner(folder, config, 3, waits=False)
+    try:
+        rows = played(here, tmp_path / "a", config), played(far, tmp_path / "b", config)
+        far.settle()
+        assert rows[0] == rows[1]
+        same(here.weights(), far.weights())
+        saved = here.state()
+        found = far.state()
+        same(saved["modules"], found["learning"]["modules"])
+        assert found["learning"]["replay"]["size"] == saved["replay"]["size"] > 0
+    finally:
+        far.close()
+
+
+def test_a_run_that_was_killed_goes_on_with_all_that_was_played(tmp_path):
+    folder, path = finetuned(tmp_path / "f"), tmp_path / "experience"
+    far, seen = RemoteLearner(folder, SHORT, 3, waits=True), []
+    take = far.store
+
+    def until_killed(obs, choice, step):
+        seen.append(step)
+        take(obs, choice, step)
+        if len(seen) == 40:  # beyond the checkpoint at 50 control steps, in the middle of an episode
+            far.child.process.kill()
+
+    far.store = until_killed
+    with pytest.raises(LearnerLostError, match="run it again"):
+        played(far, tmp_path / "c", experience=Experience(path, "x"))
+    far.close()
+    kept = list(Experience(path, "x").since(0))
+    at = Checkpoints(tmp_path / "c", "x").load()["progress"]["env_steps"]
+    assert 0 < at < kept[0].env_steps
+    again, stored = RemoteLearner(folder, SHORT, 3, waits=True), []
+    again.store = lambda obs, choice, step: stored.append(int(step.steps.sum()))
+    try:
+        rows = played(again, tmp_path / "c", experience=Experience(path, "x"))
+    finally:
+        again.close()
+    assert at + sum(stored) == rows[-1]["env_steps"] >= SHORT.env_steps  # counted once, learned from again
+    assert stored[: len(kept)] == [int(record.step.steps.sum()) for record in kept]
+    assert not list(Experience(path, "y").since(0))
+
+
+def transition(number):
+    flags = {name: np.array([number % 2 == 0]) for name in ("terminated", "truncated", "success")}
+    row = np.full((1, 2), number, np.float32)
+    numbers = {"reward": np.array([0.5]), "best": np.array([0.5]), "steps": np.array([2]), "seed": np.array([number])}
+    return Transition(row, row + 1, **numbers, **flags, intervened=number == 1)
+
+
+def test_experience_survives_being_cut_off_at_any_byte(tmp_path):
+    path = tmp_path / "e"
+    for number in range(3):
+        record = Record(torch.full((1, 2), 1.0), torch.full((1, 3), 2.0), transition(number), 2 * (number + 1), number)
+        Experience(path, "run").add(record)
+    whole, counts = path.read_bytes(), []
+    for size in range(len(whole) + 1):
+        path.write_bytes(whole[:size])
+        counts.append(len(list(Experience(path, "run").since(0))))
+    assert counts == sorted(counts)
+    assert (counts[0], counts[-1]) == (0, 3)
+    second = list(Experience(path, "run").since(2))[0]
+    assert (second.env_steps, second.starts_used, second.step.intervened) == (4, 1, True)
+    assert second.step.final.tolist() == [[2.0, 2.0]]
+    assert second.choice.tolist() == [[2.0, 2.0, 2.0]]
+    Experience(path, "run").clear()
+    assert not list(Experience(path, "run").since(0))
+
+
+def test_a_cut_off_record_does_not_hide_what_comes_after_it(tmp_path):
+    path = tmp_path / "e"
+    record = Record(torch.zeros(1, 2), torch.zeros(1, 3), transition(0), 2, 1)
+    Experience(path, "run").add(record)
+    path.write_bytes(path.read_bytes()[:-5])
+    again = Experience(path, "run")
+    again.add(replace(record, env_steps=4))
+    assert [found.env_steps for found in Experience(path, "run").since(0)] == [4]
+
+
+def test_what_a_person_did_is_counted_and_not_learned_from(tmp_path):
+    learner = build_learner(Identity(), SHORT, 0)
+    vector = ENVS.vector(1, SHORT.discount)
+    finish = vector.finish
+    vector.finish = lambda: replace(finish(), intervened=True)
+    try:
+        rows = finetune(learner, Arena(vector, list(range(1000)), Checkpoints(tmp_path / "c", "x")))
+    finally:
+        vector.close()
+    assert learner.replay.size == 0
+    assert rows[-1]["env_steps"] >= SHORT.env_steps
+
+
+def test_a_budget_of_episodes_and_updates_after_it(tmp_path):
+    config = replace(SHORT, algorithm="best_of_n", episodes=3, updates_after=17, updates_per_chunk=1.0)
+    learner, steps = build_learner(Identity(), config, 0), []
+    update = learner.update
+    learner.update = lambda: steps.append(1) or update()
+    vector = ENVS.vector(1, config.discount)
+    try:
+        rows = finetune(learner, Arena(vector, list(range(1000)), Checkpoints(tmp_path / "c", "x")))
+    finally:
+        vector.close()
+    assert rows[-1]["training_episodes"] == 3
+    assert rows[-1]["env_steps"] < config.env_steps
+    chunks = learner.replay.size
+    assert len(steps) == chunks - 1 + 17  # learning from the first one begins with the second

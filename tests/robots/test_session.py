@@ -1,0 +1,214 @@
+"""Chunks at a fixed rate: which action is sent when, what a transition says, and what happens when something is late."""
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from sessions import TASK, TWIN, own_env, vector_of
+
+from postbc.config import RobotConfig
+from postbc.errors import ConfigError, RobotError, UnsafeActionError
+from postbc.robots.operator import ScriptedOperator, Verdict
+from postbc.robots.session import Pace
+from postbc.sims.vector import ChunkEnvs
+
+WALL = replace(TWIN, clock="wall")
+
+
+def numbered(number: int, length: int = 4) -> np.ndarray:
+    """A chunk whose actions say which of which chunk they are."""
+    return np.stack([np.linspace(0, 0.03, length) + number / 10, np.zeros(length)], 1)[None]
+
+
+def sent(env):
+    """What the robot is told, as (chunk, action) pairs; grows."""
+    told, act = [], env.body.act
+
+    def spy(action):
+        told.append(tuple(int(n) for n in divmod(round(100 * action[0]), 10)))
+        return act(action)
+
+    env.body.act = spy
+    return told
+
+
+@pytest.mark.parametrize(
+    ("pace", "expected"),
+    [
+        ({"lead": 0}, [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (1, 3), (2, 0)]),
+        ({"lead": 1}, [(0, 0), (0, 1), (0, 2), (0, 3), (1, 1), (1, 2), (1, 3), (2, 1), (2, 2)]),
+        ({"lead": 2}, [(0, 0), (0, 1), (0, 2), (0, 3), (1, 2), (1, 3), (2, 2), (2, 3), (3, 2)]),
+        ({"lead": 0, "execute": 2}, [(0, 0), (0, 1), (1, 0), (1, 1), (2, 0), (2, 1), (3, 0), (3, 1), (4, 0)]),
+        ({"lead": 1, "execute": 1}, [(0, 0), (0, 1), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (6, 1), (7, 1)]),
+    ],
+)
+def test_which_action_of_which_chunk_is_sent(pace, expected):
+    env = own_env()
+    told = sent(env)
+    with vector_of(env, **pace) as vector:
+        vector.reset([0])
+        number = 0
+        while len(told) < len(expected):
+            vector.begin(numbered(number))
+            vector.finish()
+            number += 1
+    assert told[: len(expected)] == expected
+
+
+@pytest.mark.parametrize("pace", [{"lead": 3}, {"lead": 1, "execute": 4}, {"lead": 0, "execute": 5}])
+def test_a_pace_that_does_not_fit_the_chunk_is_refused(pace):
+    with pytest.raises(ConfigError, match="do not fit"):
+        Pace.of(replace(TWIN, **pace), TASK)
+
+
+def test_a_session_on_a_simulated_clock_is_what_a_simulator_plays():
+    chunks = np.random.default_rng(0).uniform(-1, 1, (40, 1, 4, 2)).astype(np.float32)
+    chunks[..., 0] = np.abs(chunks[..., 0])
+    plain = ChunkEnvs.of(TASK).vector(1, 0.99)
+    with vector_of(own_env()) as vector:
+        obs = vector.reset(list(range(20))), plain.reset(list(range(20)))
+        for chunk in chunks:
+            assert np.array_equal(*obs)
+            vector.begin(chunk)
+            ours, theirs = vector.finish(), plain.step(chunk)
+            for name in ("final", "reward", "terminated", "truncated", "steps", "success", "seed"):
+                assert np.allclose(getattr(ours, name), getattr(theirs, name)), name
+            obs = vector.ready(ours), plain.ready(theirs)
+            assert vector.used == plain.used
+            assert np.array_equal(vector.playing, plain.playing)
+    plain.close()
+
+
+class Judge(ScriptedOperator):
+    """Says after some steps what is to be said."""
+
+    def __init__(self, robot, after, verdict):
+        super().__init__(robot)
+        self.left, self.said = after, verdict
+
+    def verdict(self):
+        self.left -= 1
+        return self.said if self.left == 0 else None
+
+    def stopped(self):
+        return self.left <= 0 and self.said is None
+
+
+@pytest.mark.parametrize(("verdict", "terminated"), [(Verdict.SUCCESS, True), (Verdict.FAILURE, False)])
+def test_the_operator_ends_an_episode(verdict, terminated):
+    env = own_env()
+    env.operator = Judge(env.body, 6, verdict)
+    with vector_of(env) as vector:
+        vector.reset([0, 1])
+        vector.begin(numbered(0))
+        vector.finish()
+        vector.begin(numbered(1))
+        step = vector.finish()
+    assert (step.steps[0], bool(step.terminated[0]), bool(step.truncated[0])) == (2, terminated, not terminated)
+    assert step.reward[0] == (pytest.approx(0.99) if terminated else 0)
+
+
+def test_a_stop_of_the_operator_ends_the_session_with_the_robot_stopped():
+    env = own_env()
+    env.operator = Judge(env.body, 2, None)
+    with vector_of(env) as vector:
+        vector.reset([0])
+        vector.begin(numbered(0))
+        with pytest.raises(RobotError, match="operator stopped"):
+            vector.finish()
+    assert not env.body.robot.is_connected
+
+
+def test_an_unsafe_action_reaches_whoever_drives_and_the_robot_is_stopped():
+    env = own_env()
+    with vector_of(env) as vector:
+        vector.reset([0])
+        vector.begin(np.full((1, 4, 2), np.nan))
+        with pytest.raises(UnsafeActionError):
+            vector.finish()
+    assert not env.body.robot.is_connected
+
+
+def test_the_arm_goes_on_while_a_plan_is_late_and_then_keeps_its_place():
+    env = own_env(replace(WALL, guard=TWIN.guard))
+    env.clock = __import__("postbc.robots.clock", fromlist=["x"]).WallClock(1 / TASK.fps)
+    told = sent(env)
+    with vector_of(env, lead=1, execute=2) as vector:
+        vector.reset([0])
+        vector.begin(numbered(0))
+        vector.finish()
+        time.sleep(5 / TASK.fps)  # four ticks at least too late
+        vector.begin(numbered(1))
+        step = vector.finish()
+    timing = env.clock.timing.summary()
+    assert told[:4] == [(0, 0), (0, 1), (0, 2), (0, 3)]  # beyond what was to be executed of it
+    assert timing["starved"] >= 2
+    assert step.steps[0] >= 2
+
+
+def test_the_wall_clock_keeps_the_rate():
+    from postbc.robots.clock import WallClock
+
+    env = own_env()
+    env.clock = WallClock(1 / 50)
+    with vector_of(env) as vector:
+        vector.reset([0])
+        started = time.monotonic()
+        for number in range(5):
+            vector.begin(numbered(number))
+            vector.finish()
+        took = time.monotonic() - started
+    assert took > 19 / 50  # never faster; slower only by what the machine does meanwhile
+    timing = env.clock.timing.summary()
+    assert timing["actions"] >= 20
+    assert {"jitter_ms", "jitter_p99_ms", "overruns", "starved"} <= timing.keys()
+
+
+def test_late_ticks_are_counted_and_never_made_up_for():
+    from postbc.robots.clock import WallClock
+
+    clock = WallClock(0.02)
+    clock.start()
+    time.sleep(0.07)
+    clock.acted()
+    clock.tick()
+    assert clock.timing.overruns == 0
+    acted = time.monotonic()
+    clock.acted()
+    clock.tick()
+    assert time.monotonic() - acted > 0.5 * 0.02
+    time.sleep(0.1)
+    clock.tick()
+    assert clock.timing.overruns == 1
+
+
+def test_starts_can_be_used_up():
+    with vector_of(own_env()) as vector:
+        vector.reset([3])
+        for number in range(8):
+            vector.begin(numbered(number % 3))
+            step = vector.finish()
+        assert step.truncated[0]
+        with pytest.raises(ConfigError, match="all 1 starts"):
+            vector.ready(step)
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 3])
+def test_a_session_can_be_closed_at_any_time(chunks):
+    env = own_env()
+    with vector_of(env, lead=1) as vector:
+        vector.reset([0])
+        for number in range(chunks):
+            vector.begin(numbered(number))
+            vector.finish()
+    assert not vector._thread.is_alive()
+    assert not env.body.robot.is_connected
+    assert "control" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_robot_can_not_go_back():
+    with vector_of(own_env()) as vector, pytest.raises(RobotError):
+        vector.restore([0], vector.save())
+    assert RobotConfig().lead == 0
