@@ -303,6 +303,54 @@ class GuardConfig:
 
 
 @dataclass(frozen=True)
+class TeleopConfig:
+    """The device by which a person takes the arm over; none by default."""
+
+    type: str | None = None  # the LeRobot name of the teleoperator, e.g. so101_leader; null: nobody takes over
+    options: dict[str, Any] = field(default_factory=dict)  # fields of that teleoperator's own LeRobot configuration
+
+    def __post_init__(self) -> None:
+        _require(self, options=self.type is not None or not self.options)
+
+
+def _range(bounds: object) -> bool:
+    """Whether ``bounds`` is [low, high], finite, one of them possibly None, low < high."""
+    if not isinstance(bounds, list) or len(bounds) != 2:
+        return False
+    stated = [bound for bound in bounds if bound is not None]
+    numbers = all(isinstance(b, int | float) and not isinstance(b, bool) and math.isfinite(b) for b in stated)
+    return bool(stated) and numbers and stated == sorted(set(stated))
+
+
+@dataclass(frozen=True)
+class OperatorConfig:
+    """How a person beside a robot is asked and answers, and what else may say that the task is done."""
+
+    instructions: str = "Put everything back to where an episode starts, and step back."  # shown at every reset
+    reset_timeout: float = 300.0  # s that a reset may take; then the run ends with an error
+    page_port: int | None = 8642  # of the operator's page on 127.0.0.1; 0: any free port; null: no page
+    absent_after: float = 5.0  # s without the page after which a running episode stops, where there is no terminal
+    success_when: dict[str, Any] = field(
+        default_factory=dict
+    )  # observed feature: [low, high], one of them null if open
+    success_hold: int = 3  # consecutive control steps for which a check must say success
+    reward_classifier: str | None = None  # folder of a LeRobot reward classifier that says success
+    reward_threshold: float = 0.5  # probability of success that it must exceed
+    teleop: TeleopConfig = field(default_factory=TeleopConfig)
+
+    def __post_init__(self) -> None:
+        _require(
+            self,
+            reset_timeout=0 < self.reset_timeout < math.inf,
+            page_port=self.page_port is None or 0 <= self.page_port < 65536,
+            absent_after=1 <= self.absent_after < math.inf,  # the page asks twice a second
+            success_when=all(isinstance(n, str) and _range(bounds) for n, bounds in self.success_when.items()),
+            success_hold=self.success_hold > 0,
+            reward_threshold=0 < self.reward_threshold < 1,
+        )
+
+
+@dataclass(frozen=True)
 class RobotConfig:
     """Which LeRobot robot, behind which limits."""
 
@@ -317,6 +365,7 @@ class RobotConfig:
     lead: int = 0  # control steps before a chunk gives way at which the next one is planned: the arm never waits for it
     execute: int | None = None  # actions of a chunk that are executed before the next one's; None: task.chunk - lead
     arm: str = "token"  # token: an operator arms it; simulated: only a simulated robot, which arms itself
+    operator: OperatorConfig = field(default_factory=OperatorConfig)
 
     def __post_init__(self) -> None:
         _require(

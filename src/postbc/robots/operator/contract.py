@@ -1,0 +1,51 @@
+"""What the control loop needs from whoever stands beside the robot."""
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any, Protocol
+
+Fact = str | float | int
+
+
+class Verdict(StrEnum):
+    """How an episode ended."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+class Operator(Protocol):
+    """A person or a simulator. Everything but ``prepare`` returns at once: the control loop calls it at its own rate."""
+
+    def prepare(self, episode: int, seed: int) -> None:
+        """Return when the scene is reset and the episode may start.
+
+        Raises StoppedError when the operator asks to stop, RobotError when nobody says that the scene is reset.
+        """
+
+    def verdict(self) -> Verdict | None:
+        """What was said of the running episode since :meth:`prepare`."""
+
+    def stopped(self) -> bool:
+        """Whether stop was asked; it stays so."""
+
+    def intervening(self) -> bool:
+        """Whether the person has the arm now."""
+
+    def watch(self, observation: Mapping[str, Any]) -> None:
+        """Take note of the robot's raw observation after a step, by which checks tell success."""
+
+    def show(self, facts: Mapping[str, Fact]) -> None:
+        """What is to be seen: a name with a unit at its end (``jitter_ms``), a number or a text."""
+
+    def close(self) -> None:
+        """Give back terminal, port and teleoperator."""
+
+    # Until the environment speaks this contract:
+    def reset(self, seed: int) -> None:
+        """As :meth:`prepare`."""
+        self.prepare(0, seed)
+
+    def succeeded(self) -> bool:
+        """Whether the verdict is success."""
+        return self.verdict() is Verdict.SUCCESS
