@@ -91,6 +91,7 @@ class Desk:
         self._clock = clock
         self._changed = Condition()
         self._phase, self._episode, self._note = Phase.IDLE, 0, ""
+        self._why_stopped = ""
         self._deadline = 0.0
         self._verdict: Verdict | None = None
         self._intervening = False
@@ -103,8 +104,8 @@ class Desk:
             self._notice_absence()
             refused = self._refusal(event)
             if refused is None:
-                self._apply(event)
                 self._note = f"{event} ({source})"
+                self._apply(event)
             else:
                 self._note = f"{event} ignored: {refused}"
             self._changed.notify_all()
@@ -121,7 +122,7 @@ class Desk:
 
     def _apply(self, event: Event) -> None:
         if event is Event.STOP:
-            self._phase = Phase.STOPPED
+            self._stop(self._note)
         elif event is Event.START:
             self._phase = Phase.RUNNING
         elif event is Event.INTERVENE:
@@ -129,6 +130,10 @@ class Desk:
         else:
             # Whoever has the arm keeps it: a policy must not take over in the moment in which the episode ends.
             self._phase, self._verdict = Phase.ENDED, _VERDICTS[event]
+
+    def _stop(self, why: str) -> None:
+        if self._phase is not Phase.STOPPED:
+            self._phase, self._note, self._why_stopped = Phase.STOPPED, why, why
 
     def seen(self) -> None:
         """Somebody looks at the page now."""
@@ -142,8 +147,7 @@ class Desk:
             return
         absent = self._clock() - self._last_seen
         if absent > self._absent_after:
-            self._phase = Phase.STOPPED
-            self._note = f"stop: nobody looked at the operator's page for {absent:.1f} s and there is no terminal"
+            self._stop(f"stop: nobody looked at the operator's page for {absent:.1f} s and there is no terminal")
 
     def prepare(self, episode: int) -> None:
         """Wait until the person says that the scene is reset.
@@ -174,7 +178,7 @@ class Desk:
 
     def _require_going(self) -> None:
         if self._phase is Phase.STOPPED:
-            raise StoppedError(f"Stopped by the operator: {self._note}.")
+            raise StoppedError(f"Stopped by the operator: {self._why_stopped}.")
 
     def verdict(self) -> Verdict | None:
         """What was said of the running episode."""

@@ -66,6 +66,9 @@ class Page(ThreadingHTTPServer):
     """
 
     daemon_threads = True
+    request_queue_size = (
+        64  # connections that wait; the default of 5 lets a handful that hang hold up the rest for seconds
+    )
     block_on_close = False
 
     def __init__(self, desk: Desk, port: int, instructions: str, teleoperated: bool = False) -> None:
