@@ -138,6 +138,8 @@ class DeskAgainstModel(RuleBasedStateMachine):
         else:
             expected, meant = Phase.ENDED, self.phase is Phase.RUNNING
             self.verdict = Verdict(event) if meant else self.verdict
+        if event is Event.START and meant and self.last_seen is not None:
+            self.last_seen = self.clock.now
         assert (refused is None) == meant
         assert ("ignored" in self.desk.state().note) == (not meant)
         if meant and self.phase is Phase.RESETTING:
@@ -605,6 +607,43 @@ def test_a_check_must_hold_in_a_row_and_then_stays():
     assert not checks.held
 
 
+class Slow:
+    """A check that takes as long as it is told to."""
+
+    def __init__(self):
+        self.go, self.looked = threading.Semaphore(0), 0
+
+    def check(self, observation):
+        self.go.acquire()
+        self.looked += 1
+        return observation["x"] > 0
+
+
+def test_a_slow_check_holds_up_nobody_and_forgets_the_last_episode():
+    slow = Slow()
+    checks = Checks([], 2, [slow])
+    for value in range(1, 50):
+        checks.watch({"x": value})
+    slow.go.release()
+    until(lambda: slow.looked == 1)
+    checks.reset()  # while it looks at something of the first episode, or is about to
+    slow.go.release(2)
+    checks.watch({"x": 1})
+    until(lambda: slow.looked >= 2)
+    assert not checks.held
+    slow.go.release(10)
+    until(lambda: checks.watch({"x": 1}) or checks.held)
+    slow.go.release(10)
+    checks.close()
+
+
+def test_an_error_of_a_slow_check_reaches_the_loop():
+    checks = Checks([], 1, [Ranges({"x": [0, 1]})])
+    with pytest.raises(RobotError, match="asks for x"):
+        until(lambda: checks.watch({"y": 0}))
+    checks.close()
+
+
 def test_the_persons_word_wins_over_a_check(terminal):
     with person(NO_PAGE, terminal[1], checks=Checks([Ranges({"x": [1, None]})])) as operator:
         for word, verdict in ((None, Verdict.SUCCESS), (b"f", Verdict.FAILURE)):
@@ -622,8 +661,8 @@ def test_the_persons_word_wins_over_a_check(terminal):
 
 
 def test_checks_name_what_the_robot_does_not_observe():
-    assert make_checks(OperatorConfig(), FEATURES).checks == []
-    assert len(make_checks(OperatorConfig(success_when={"ee.z": [0, 1]}), FEATURES).checks) == 1
+    assert make_checks(OperatorConfig(), FEATURES).parts == []
+    assert len(make_checks(OperatorConfig(success_when={"ee.z": [0, 1]}), FEATURES).parts) == 1
     for name in ("ee.x", "front"):
         with pytest.raises(ConfigError, match=rf"names {name}; .* are gripper\.pos, ee\.z"):
             make_checks(OperatorConfig(success_when={name: [0, 1]}), FEATURES)
@@ -662,9 +701,10 @@ def test_a_real_reward_classifier_says_what_lerobot_says(tmp_path):
     from lerobot.rewards.classifier.configuration_classifier import RewardClassifierConfig
     from lerobot.rewards.classifier.modeling_classifier import Classifier
     from lerobot.rewards.classifier.processor_classifier import make_classifier_processor
+    from safetensors.torch import load_file, save_file
 
     encoder = transformers.ResNetModel(
-        transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 8], depths=[1, 1], layer_type="basic")
+        transformers.ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8], depths=[1, 1, 1], layer_type="basic")
     )
     encoder.save_pretrained(tmp_path / "encoder")
     camera = {"observation.images.front": PolicyFeature(FeatureType.VISUAL, (3, 64, 64))}
@@ -682,12 +722,22 @@ def test_a_real_reward_classifier_says_what_lerobot_says(tmp_path):
     make_classifier_processor(config, stats)[0].save_pretrained(tmp_path / "model")
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     ready = (torch.from_numpy(image).permute(2, 0, 1)[None] / 255 - 0.5) / 0.25
-    expected = float(model.predict([ready]).probabilities)
+    expected = model.predict([ready]).probabilities.item()
     asked = OperatorConfig(reward_classifier=str(tmp_path / "model"), success_hold=1)
     for threshold, done in ((expected - 1e-3, True), (expected + 1e-3, False)):
         checks = make_checks(replace(asked, reward_threshold=threshold), {"front": (64, 64, 3)})
-        checks.watch({"front": image, "ee.z": 0.0})
-        assert checks.held is done
+        check = checks.parts[0].check
+        assert check.probability({"front": image, "ee.z": 0.0}) == pytest.approx(expected, abs=1e-5)
+        assert check.check({"front": image}) is done
+        checks.close()
+    weights = load_file(tmp_path / "model" / "model.safetensors")
+    del weights["classifier_head.0.weight"]
+    save_file(weights, tmp_path / "model" / "model.safetensors")
+    with pytest.raises(ConfigError, match=r"lacks 1 of its weights, classifier_head\.0\.weight"):
+        make_checks(asked, {"front": (64, 64, 3)})
+    (tmp_path / "encoder").rename(tmp_path / "elsewhere")
+    with pytest.raises(ConfigError, match=r"encoder that config.json names must be on this machine"):
+        make_checks(asked, {"front": (64, 64, 3)})
 
 
 # --- interventions ----------------------------------------------------------------------------------------------------

@@ -97,12 +97,27 @@ def _load(folder: Path) -> tuple[Any, Any]:
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # LeRobot prints; a stage's standard output is for its answer
-            model = Classifier.from_pretrained(folder, strict=True)
+            model = Classifier.from_pretrained(folder)
     except (OSError, RuntimeError, ValueError) as error:
         raise ConfigError(
             f"{_FIELD}: {error} The encoder that config.json names must be on this machine: stages do not use the Hub "
             "(HF_HUB_OFFLINE=1)."
         ) from error
+    _require_weights(model, folder)
     has_processor = (folder / _PROCESSOR).exists()
     prepare = PolicyProcessorPipeline.from_pretrained(folder, config_filename=_PROCESSOR) if has_processor else None
     return model, prepare
+
+
+def _require_weights(model: torch.nn.Module, folder: Path) -> None:
+    """Raise ConfigError unless every weight was stored: LeRobot leaves a missing one random and only logs it."""
+    from safetensors import safe_open
+
+    with safe_open(folder / "model.safetensors", "pt") as file:
+        stored = set(file.keys())
+    weights = model.state_dict()
+    # Cameras share one encoder, which is stored under one of its names.
+    known = {weight.data_ptr() for name, weight in weights.items() if name in stored}
+    missing = [name for name, weight in weights.items() if name not in stored and weight.data_ptr() not in known]
+    if missing:
+        raise ConfigError(f"{_FIELD} = {str(folder)!r} lacks {len(missing)} of its weights, {missing[0]} among them.")

@@ -125,6 +125,8 @@ class Desk:
             self._stop(self._note)
         elif event is Event.START:
             self._phase = Phase.RUNNING
+            if self._last_seen is not None:  # whoever starts it is there
+                self._last_seen = self._clock()
         elif event is Event.INTERVENE:
             self._intervening = not self._intervening
         else:

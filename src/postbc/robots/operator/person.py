@@ -50,6 +50,7 @@ class PersonOperator(Operator):
         absent_after = config.absent_after if self._fd is None else None
         self.desk = Desk(config.reset_timeout, absent_after, teleop is not None)
         self._inputs = ExitStack()
+        self._inputs.callback(self.checks.close)
         self._taken = False
         if teleop is not None:
             teleop.follow(self.desk.intervening)

@@ -38,4 +38,5 @@ class ScriptedOperator(Operator):
         """Nobody looks."""
 
     def close(self) -> None:
-        """Nothing to give back."""
+        """End the checks."""
+        self.checks.close()
