@@ -39,8 +39,10 @@ from postbc.robots.operator import (
     make_teleop,
 )
 from postbc.robots.operator.desk import Desk, Event, Phase
+from postbc.robots.operator.facts import spoken
 from postbc.robots.operator.keyboard import Keyboard, events
-from postbc.robots.operator.page import KEY_HEADER, Page, spoken
+from postbc.robots.operator.page import Page
+from postbc.robots.operator.requests import KEY_HEADER
 
 PATIENCE_S = 20.0
 ROOT = Path(__file__).parents[2]
