@@ -56,7 +56,10 @@ def environment(config: Config, robot: RobotConfig, body: RemoteRobot, method: s
 def arena(config: Config, method: str, vector: RobotVector) -> Arena:
     """One robot; no looks in between, because they would cost robot time."""
     settings, folder = config.finetune_robot.finetune, paths.FINETUNED_SIM / method
-    parts = (asdict(config.task), asdict(config.finetune_robot), config.seed, method, fingerprint(folder / POLICY))
+    robot = {
+        k: v for k, v in asdict(config.finetune_robot.robot).items() if k != "operator"
+    }  # who watches changes no run
+    parts = (asdict(config.task), robot, asdict(settings), config.seed, method, fingerprint(folder / POLICY))
     kept = paths.checkpoint("finetune_robot", method)
     return Arena(
         vector=vector,

@@ -107,7 +107,7 @@ def test_experience_survives_being_cut_off_at_any_byte(tmp_path):
         counts.append(len(list(Experience(path, "run").since(0))))
     assert counts == sorted(counts)
     assert (counts[0], counts[-1]) == (0, 3)
-    second = list(Experience(path, "run").since(2))[0]
+    second = next(iter(Experience(path, "run").since(2)))
     assert (second.env_steps, second.starts_used, second.step.intervened) == (4, 1, True)
     assert second.step.final.tolist() == [[2.0, 2.0]]
     assert second.choice.tolist() == [[2.0, 2.0, 2.0]]

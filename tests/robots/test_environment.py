@@ -148,9 +148,9 @@ class Arm:
     """A robot of joint positions that notes what it is told."""
 
     name, is_calibrated, is_connected = "arm", True, True
-    observation_features = action_features = {"elbow.pos": float}
 
     def __init__(self):
+        self.observation_features = self.action_features = {"elbow.pos": float}
         self.at, self.told, self.fails = 10.0, [], False
         self.config = type("Settings", (), {"disable_torque_on_disconnect": True})()
 

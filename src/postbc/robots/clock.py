@@ -9,6 +9,7 @@ import numpy as np
 
 # Share of the period that lies between two actions at least, however late the first one was; more than the guard asks for.
 SPACING = 0.7
+RECENT = 200  # actions
 
 
 @dataclass
@@ -21,10 +22,20 @@ class Timing:
 
     def summary(self) -> dict[str, float]:
         """Milliseconds at the median and the 99th percentile, and counts."""
-        late: Sequence[float] = self.late or [0.0]
+        return {**self._jitter(self.late), **self._counts()}
+
+    def recent(self) -> dict[str, float]:
+        """The same of the last RECENT actions: quickly, while the loop runs."""
+        return {**self._jitter(self.late[-RECENT:]), **self._counts()}
+
+    def _counts(self) -> dict[str, float]:
+        return {"actions": len(self.late), "overruns": self.overruns, "starved": self.starved}
+
+    @staticmethod
+    def _jitter(values: Sequence[float]) -> dict[str, float]:
+        late = values or [0.0]
         median, high = 1e3 * np.quantile(late, (0.5, 0.99))
-        counts = {"actions": len(self.late), "overruns": self.overruns, "starved": self.starved}
-        return {"jitter_ms": round(float(median), 3), "jitter_p99_ms": round(float(high), 3), **counts}
+        return {"jitter_ms": round(float(median), 3), "jitter_p99_ms": round(float(high), 3)}
 
 
 class Clock(Protocol):

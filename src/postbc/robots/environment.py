@@ -12,11 +12,13 @@ from postbc.features import Features
 from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape
 from postbc.robots.clock import Clock, SimulatedClock, WallClock
 from postbc.robots.mapping import match
-from postbc.robots.operator import ConsoleOperator, Operator, ScriptedOperator, Verdict
+from postbc.robots.operator import Verdict, make_operator
 from postbc.robots.recorder import Recorder
 from postbc.robots.safe import SIMULATED, Body, SafeRobot, make_robot
 from postbc.sims import get_task
 from postbc.sims.task import Observation, TaskEnv
+
+SHOWN = 10  # control steps after which the operator sees new facts
 
 
 def waits(config: RobotConfig) -> bool:
@@ -32,11 +34,11 @@ class RobotEnv(TaskEnv):
 
     def __init__(self, body: Body, config: RobotConfig, fps: float, features: Features | None = None) -> None:
         seen = body.observation_features
-        numbers = [name for name, kind in seen.items() if kind is None]
+        numbers = [name for name, kind in seen.items() if not isinstance(kind, tuple)]
         own = (None, None, None) if features is None else (features.state, features.environment, features.action)
         self.state = match("state", config.state, own[0], numbers, f"{STATE}.")
         self.environment = match("environment_state", config.environment_state, own[1], numbers, f"{ENVIRONMENT}.")
-        self.actions = match("action", config.action, own[2], body.action_features, "")
+        self.actions = match("action", config.action, own[2], list(body.action_features), "")
         if sorted(self.actions.features) != sorted(body.action_features):
             raise ConfigError(
                 f"{config.type} takes {', '.join(body.action_features)}; finetune_robot.robot.action gives "
@@ -52,17 +54,17 @@ class RobotEnv(TaskEnv):
         super().__init__(shape, low.tolist(), high.tolist())
         self.body, self.period = body, 1 / fps
         self.recorder: Recorder | None = None
-        self.operator: Operator = ScriptedOperator(body) if body.simulated else ConsoleOperator()
+        self.operator = make_operator(body, config.operator, body.simulated)
         self.clock: Clock = WallClock(1 / fps) if waits(config) else SimulatedClock()
         self.positions = set(self.actions.features) <= set(numbers)  # whether what is commanded is also measured
-        self._episodes, self._moving = 0, False
+        self._episodes, self._successes, self._steps, self._moving = 0, 0, 0, False
         self._last: np.ndarray | None = None
 
     def _start(self, seed: int) -> None:
         self.rest()
         if self.recorder:
             self.recorder.end()
-        self._episodes, self._last = self._episodes + 1, None
+        self._episodes, self._steps, self._last = self._episodes + 1, 0, None
         self.operator.prepare(self._episodes, seed)
         if self.recorder:
             self.recorder.begin(seed)
@@ -80,7 +82,7 @@ class RobotEnv(TaskEnv):
 
     def observe(self) -> Observation:
         """What the robot's features say now, in the policy's units."""
-        raw = self.body.observe()
+        self._raw = raw = self.body.observe()
         seen = {STATE: self.state.read(raw), ENVIRONMENT: self.environment.read(raw)}
         found: Observation = {key: numbers.astype(np.float32) for key, numbers in seen.items()}
         return {**found, PIXELS: np.asarray(raw[self.camera], np.uint8)} if self.camera else found
@@ -100,35 +102,53 @@ class RobotEnv(TaskEnv):
                 raise StoppedError("the operator stopped the robot.")
             if not self._moving:
                 self._go()
-            wanted = np.asarray(action, float)
-            if wanted.shape == self.actions.scale.shape:  # another one is the guard's to refuse, not to be stretched
-                wanted = wanted / self.actions.scale
+            person = self.operator.action()
+            wanted = (
+                self._in_its_units(action) if person is None else np.array([person[n] for n in self.actions.features])
+            )
             self._last = self.body.act(wanted)
             self.clock.acted()
-            return self._after(self._last * self.actions.scale)
+            return self._after(self._last * self.actions.scale, person is not None)
         except BaseException as error:
             self.stop(str(error))
             raise
+
+    def _in_its_units(self, action: np.ndarray) -> np.ndarray:
+        wanted, scale = np.asarray(action, float), self.actions.scale
+        return (
+            wanted / scale if wanted.shape == scale.shape else wanted
+        )  # another one is the guard's, not to be stretched
 
     def keep(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """A control step for which there is no action: a commanded position is commanded again, anything else is not."""
         if self._last is not None and self.positions:
             return self.step(self._last * self.actions.scale)
         try:
-            return self._after(None)
+            return self._after(None, False)
         except BaseException as error:
             self.stop(str(error))
             raise
 
-    def _after(self, executed: np.ndarray | None) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+    def _after(
+        self, executed: np.ndarray | None, intervened: bool
+    ) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         self.clock.tick()
-        observation, verdict = self.observe(), self.operator.verdict()
+        observation = self.observe()
+        self.operator.watch(self._raw)
+        verdict = self.operator.verdict()
         success = verdict is Verdict.SUCCESS
         if self.recorder and executed is not None:
-            self.recorder.step(dict(self._seen), executed, success)
-        self._seen = observation
-        info = {"is_success": success, "executed": executed}
+            self.recorder.step(dict(self._seen), executed, success, intervened)
+        self._seen, self._steps, self._successes = observation, self._steps + 1, self._successes + success
+        if self._steps % SHOWN == 1:
+            self._show()
+        info = {"is_success": success, "executed": executed, "intervened": intervened}
         return observation, float(success), success, verdict is Verdict.FAILURE, info
+
+    def _show(self) -> None:
+        rate = self._successes / max(1, self._episodes - 1)
+        facts = {"episode": self._episodes, "step": self._steps, "success_rate": min(1.0, rate)}
+        self.operator.show({**facts, **self.clock.timing.recent()})
 
     def restore(self, saved: Mapping[str, Any]) -> Observation:
         """Refuses: a robot can not go back. Raises RobotError."""

@@ -122,8 +122,10 @@ class Keeper:
         self.robot = SafeRobot(make_robot(made, env, options), waits)
         # Where time stands still between actions nobody can be late.
         self._watchdog = Watchdog(self.robot, limits.heartbeat if waits else float("inf"))
-        robot = self.robot
-        return {"simulated": robot.simulated, "seen": robot.observation_features, "acts": robot.action_features}
+        images = {n: kind for n, kind in self.robot.observation_features.items() if isinstance(kind, tuple)}
+        numbers = [name for name in self.robot.observation_features if name not in images]
+        said = {"numbers": numbers, "images": images, "actions": list(self.robot.action_features)}
+        return {"simulated": self.robot.simulated, **said}
 
     def do_guarded(self, limits: dict[str, Any], actions: list[str], period: float) -> None:
         """Set the limits."""

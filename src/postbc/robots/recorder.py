@@ -17,6 +17,7 @@ from postbc.storage.journal import read_lines
 
 Step = dict[str, Any]
 JOURNAL = ".jsonl"
+INTERVENTION = "intervention"  # (T, 1), 1 where a person had the arm: kept beside what was observed
 
 
 def _packed(value: np.ndarray) -> Any:
@@ -34,9 +35,10 @@ def _unpacked(value: Any) -> np.ndarray:
 
 def _episode(steps: list[Step], facts: dict[str, Any]) -> Episode:
     keys = sorted(steps[0]["obs"])
+    person = np.array([[step.get("intervention", False)] for step in steps], np.float32)
     return Episode(
         action=np.array([s["action"] for s in steps], np.float32),
-        obs={key: np.stack([_unpacked(step["obs"][key]) for step in steps]) for key in keys},
+        obs={**{key: np.stack([_unpacked(step["obs"][key]) for step in steps]) for key in keys}, INTERVENTION: person},
         reward=np.array([s["success"] for s in steps], np.float32),
         success=np.array([s["success"] for s in steps], bool),
         facts=facts,
@@ -68,10 +70,17 @@ class Recorder:
         self._journal = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         self._append({**self.facts, "seed": seed, "name": self._path.stem})
 
-    def step(self, obs: dict[str, Any], action: Any, success: bool) -> None:
-        """Record what was seen and what was really executed; on the disk's queue before it returns."""
+    def step(self, obs: dict[str, Any], action: Any, success: bool, intervention: bool = False) -> None:
+        """Record what was seen, what was really executed and whether by a person; on the disk's queue before it returns."""
         values = {key: _packed(np.asarray(value)) for key, value in obs.items() if np.size(value)}
-        self._append({"obs": values, "action": np.asarray(action, float).tolist(), "success": bool(success)})
+        self._append(
+            {
+                "obs": values,
+                "action": np.asarray(action, float).tolist(),
+                "success": bool(success),
+                "intervention": bool(intervention),
+            }
+        )
 
     def _append(self, line: dict[str, Any]) -> None:
         assert self._journal is not None, "begin() comes first"  # noqa: S101 - internal order of calls

@@ -34,8 +34,9 @@ class RemoteRobot:
         except BaseException:
             self.child.close()
             raise
-        self.simulated, self.action_features = bool(made["simulated"]), list(made["acts"])
-        self.observation_features: dict[str, Any] = made["seen"]
+        self.simulated, self.action_features = bool(made["simulated"]), dict.fromkeys(made["actions"], float)
+        images = {name: tuple(shape) for name, shape in made["images"].items()}
+        self.observation_features: dict[str, Any] = dict.fromkeys(made["numbers"], float) | images
 
     def _ask(self, name: str, *arguments: Any, patience: float = ANSWERING, **arrays: np.ndarray) -> Any:
         """What the process answers. Raises the error that it names; RobotError, with the process ended, when it does not."""

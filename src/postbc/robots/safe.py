@@ -5,7 +5,6 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -13,12 +12,12 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from postbc.config import GuardConfig, RobotConfig
-from postbc.errors import ConfigError, NotArmedError, RobotError
+from postbc.errors import NotArmedError, RobotError
 from postbc.robots.arming import Arming
+from postbc.robots.devices import make_device
 from postbc.robots.guard import Guard, limits_fingerprint
 from postbc.robots.workspace import Kinematics
 
-CALIBRATION = ".work/lerobot"
 SIMULATED = "postbc_twin"
 Raw = dict[str, Any]  # values by LeRobot feature
 log = logging.getLogger("postbc")
@@ -34,28 +33,16 @@ def make_robot(config: RobotConfig, env: str, options: dict[str, Any]) -> Any:
 
     import postbc.robots.config_twin  # noqa: F401 - registers postbc_twin
 
-    if config.type not in LeRobotConfig.get_known_choices():
-        from lerobot.utils.import_utils import register_third_party_plugins
-
-        register_third_party_plugins()
-    if config.type not in LeRobotConfig.get_known_choices():
-        known = ", ".join(sorted(LeRobotConfig.get_known_choices()))
-        raise ConfigError(f"finetune_robot.robot.type = {config.type!r}; LeRobot knows {known}.")
-    given: dict[str, Any] = {"id": config.type, "calibration_dir": Path(CALIBRATION), **config.options}
-    if config.type == SIMULATED:
-        given |= {"env": env, "env_options": dict(options)}
-    try:
-        return make_robot_from_config(LeRobotConfig.get_choice_class(config.type)(**given))
-    except (TypeError, ImportError) as error:
-        raise ConfigError(f"finetune_robot.robot.options of {config.type}: {error}") from error
+    given = {**config.options, "env": env, "env_options": dict(options)} if config.type == SIMULATED else config.options
+    return make_device("finetune_robot.robot", config.type, LeRobotConfig, make_robot_from_config, given)
 
 
 class Body(Protocol):
     """What an environment needs of a robot, in this process or in one of its own."""
 
     simulated: bool
-    observation_features: dict[str, Any]  # name → None for a number, (h, w, C) for an image
-    action_features: list[str]
+    observation_features: dict[str, Any]  # LeRobot's: name → float for a number, (h, w, C) for an image
+    action_features: dict[str, Any]
 
     def guarded(self, config: GuardConfig, actions: Sequence[str], period: float) -> None:
         """Put these limits before every action, whose numbers are ``actions``, sent every ``period`` seconds."""
@@ -88,9 +75,8 @@ class SafeRobot:
     def __init__(self, robot: Any, waits: bool) -> None:
         self.robot, self.waits = robot, waits
         self.simulated = bool(getattr(robot, "is_simulated", False))
-        features = robot.observation_features.items()
-        self.observation_features = {n: list(kind) if isinstance(kind, tuple) else None for n, kind in features}
-        self.action_features = list(robot.action_features)
+        self.observation_features = dict(robot.observation_features)
+        self.action_features = dict(robot.action_features)
         self.stopped: str | None = None
         self._guard: Guard | None = None
         self._steps = 0

@@ -15,7 +15,6 @@ from postbc.robots.operator.teleop import Teleop, make_teleop
 __all__ = [
     "Check",
     "Checks",
-    "ConsoleOperator",
     "Fact",
     "Operator",
     "PersonOperator",
@@ -39,10 +38,3 @@ def make_operator(robot: Any, config: OperatorConfig, simulated: bool) -> Operat
     if simulated:
         return ScriptedOperator(robot, checks)
     return PersonOperator(config, checks, make_teleop(config.teleop, robot.action_features))
-
-
-class ConsoleOperator(PersonOperator):
-    """A person at the terminal alone."""
-
-    def __init__(self) -> None:
-        super().__init__(OperatorConfig(page_port=None))

@@ -32,6 +32,9 @@ class Operator(Protocol):
     def intervening(self) -> bool:
         """Whether the person has the arm now."""
 
+    def action(self) -> Mapping[str, float] | None:
+        """What the person commands, by the robot's features and in its units; None while the policy has the arm."""
+
     def watch(self, observation: Mapping[str, Any]) -> None:
         """Take note of the robot's raw observation after a step, by which checks tell success."""
 
@@ -39,13 +42,4 @@ class Operator(Protocol):
         """What is to be seen: a name with a unit at its end (``jitter_ms``), a number or a text."""
 
     def close(self) -> None:
-        """Give back terminal, port and teleoperator."""
-
-    # Until the environment speaks this contract:
-    def reset(self, seed: int) -> None:
-        """As :meth:`prepare`."""
-        self.prepare(0, seed)
-
-    def succeeded(self) -> bool:
-        """Whether the verdict is success."""
-        return self.verdict() is Verdict.SUCCESS
+        """Give back terminal, port and teleoperator; a :meth:`prepare` that waits in another thread ends."""

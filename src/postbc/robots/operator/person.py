@@ -10,7 +10,7 @@ from postbc.config import OperatorConfig
 from postbc.errors import RobotError
 from postbc.robots.operator.checks import Checks
 from postbc.robots.operator.contract import Fact, Operator, Verdict
-from postbc.robots.operator.desk import Desk
+from postbc.robots.operator.desk import Desk, Event
 from postbc.robots.operator.keyboard import HELP, Keyboard, terminal
 from postbc.robots.operator.page import Page
 from postbc.robots.operator.teleop import Teleop
@@ -84,7 +84,7 @@ class PersonOperator(Operator):
             self._ask(episode)
             self.desk.prepare(episode)
         except BaseException:
-            self.close()
+            self._inputs.close()
             raise
 
     def _ask(self, episode: int) -> None:
@@ -105,6 +105,10 @@ class PersonOperator(Operator):
         """Whether the person has the arm."""
         return self.teleop.intervening() if self.teleop is not None else False
 
+    def action(self) -> Mapping[str, float] | None:
+        """What the teleoperator says, while the person has the arm."""
+        return self.teleop.action() if self.teleop is not None else None
+
     def watch(self, observation: Mapping[str, Any]) -> None:
         """Let the checks look."""
         self.checks.watch(observation)
@@ -114,5 +118,6 @@ class PersonOperator(Operator):
         self.desk.show(facts)
 
     def close(self) -> None:
-        """Give back terminal, port and teleoperator; a second time does nothing."""
+        """Give back terminal, port and teleoperator; a second time does nothing. Nothing starts after it."""
+        self.desk.post(Event.STOP, "the session is over")
         self._inputs.close()

@@ -30,6 +30,9 @@ class ScriptedOperator(Operator):
         """Never."""
         return False
 
+    def action(self) -> None:
+        """Never."""
+
     def watch(self, observation: Mapping[str, Any]) -> None:
         """Let the checks look."""
         self.checks.watch(observation)

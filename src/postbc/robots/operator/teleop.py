@@ -1,48 +1,13 @@
 """A LeRobot teleoperator by which a person takes the arm over in the middle of an episode."""
 
-import importlib
-import pkgutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from postbc.config import TeleopConfig
 from postbc.errors import ConfigError
+from postbc.robots.devices import make_device
 
 _FIELD = "finetune_robot.robot.operator.teleop"
-_CALIBRATION = Path(".work/lerobot")
-
-
-def make_device(config: TeleopConfig) -> Any:
-    """The LeRobot Teleoperator that params.yaml names, not connected. Raises ConfigError when LeRobot knows none such."""
-    from lerobot.teleoperators import TeleoperatorConfig, make_teleoperator_from_config
-
-    _know(config.type, TeleoperatorConfig.get_known_choices)
-    options: dict[str, Any] = {"id": config.type, "calibration_dir": _CALIBRATION, **config.options}
-    try:
-        return make_teleoperator_from_config(TeleoperatorConfig.get_choice_class(config.type)(**options))
-    except TypeError as error:
-        raise ConfigError(f"{_FIELD}.options: {error}") from error
-    except ImportError as error:
-        raise ConfigError(f"{_FIELD}.type = {config.type!r} needs a package that is not installed: {error}") from error
-
-
-def _know(name: str | None, choices: Callable[[], Mapping[str, Any]]) -> None:
-    """Import LeRobot's own teleoperators and then plugins until ``name`` is among the ``choices``."""
-    if name not in choices():
-        import lerobot.teleoperators as own
-
-        for module in pkgutil.iter_modules(own.__path__, own.__name__ + "."):
-            with suppress(ImportError):  # of a device whose driver is not installed
-                if module.ispkg:
-                    importlib.import_module(module.name)
-    if name not in choices():
-        from lerobot.utils.import_utils import register_third_party_plugins
-
-        register_third_party_plugins()
-    if name not in choices():
-        raise ConfigError(f"{_FIELD}.type = {name!r}; LeRobot knows {', '.join(sorted(choices()))}.")
 
 
 class Teleop:
@@ -109,4 +74,9 @@ class Teleop:
 
 def make_teleop(config: TeleopConfig, action_features: Mapping[str, Any]) -> Teleop | None:
     """The teleoperator that params.yaml names, None if it names none. Raises ConfigError if it does not fit the robot."""
-    return None if config.type is None else Teleop(make_device(config), action_features)
+    if config.type is None:
+        return None
+    from lerobot.teleoperators import TeleoperatorConfig, make_teleoperator_from_config
+
+    made = make_device(_FIELD, config.type, TeleoperatorConfig, make_teleoperator_from_config, config.options)
+    return Teleop(made, action_features)

@@ -1,0 +1,46 @@
+"""LeRobot's devices by name: its own, of which it knows only those that were imported, and those of plugins."""
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from postbc.errors import ConfigError
+
+CALIBRATION = Path(".work/lerobot")
+
+
+def make_device(
+    field: str, name: str | None, registry: type, make: Callable[[Any], Any], options: Mapping[str, Any]
+) -> Any:
+    """A LeRobot device, not connected. ``registry`` is the base of configurations of its kind, ``make`` builds from one.
+
+    Raises ConfigError, which names ``field`` of params.yaml, where LeRobot knows no such device, the device other options, or
+    a package is missing.
+    """
+    _know(field, name, registry)
+    given: dict[str, Any] = {"id": name, "calibration_dir": CALIBRATION, **options}
+    try:
+        return make(registry.get_choice_class(name)(**given))  # type: ignore[attr-defined]
+    except TypeError as error:
+        raise ConfigError(f"{field}.options: {error}") from error
+    except ImportError as error:
+        raise ConfigError(f"{field}.type = {name!r} needs a package that is not installed: {error}") from error
+
+
+def _know(field: str, name: str | None, registry: Any) -> None:
+    """Import LeRobot's own devices, then plugins, until ``name`` is known."""
+    if name not in registry.get_known_choices():
+        package = importlib.import_module(registry.__module__.rpartition(".")[0])
+        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
+            with suppress(ImportError):  # of a device whose driver is not installed
+                if module.ispkg:
+                    importlib.import_module(module.name)
+    if name not in registry.get_known_choices():
+        from lerobot.utils.import_utils import register_third_party_plugins
+
+        register_third_party_plugins()
+    if name not in registry.get_known_choices():
+        raise ConfigError(f"{field}.type = {name!r}; LeRobot knows {', '.join(sorted(registry.get_known_choices()))}.")
