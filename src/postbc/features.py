@@ -54,3 +54,8 @@ def factor(unit: str, wanted: str) -> float:
             f"{unit or 'no unit'!r} can not be converted to {wanted or 'no unit'!r}; known: {', '.join(SI)}."
         )
     return one / target
+
+
+def size(unit: str) -> float:
+    """What a radian, a metre or the whole is in ``unit``: 57.3 for "deg". 1 for a unit that is not known."""
+    return 1 / SI[unit][1] if unit in SI else 1.0

@@ -17,4 +17,6 @@ class TwinConfig(RobotConfig):
     friction: float = 1.0
     latency: int = 0
     sensor_noise: float = 0.0
+    dropped: float = 0.0
+    bias: float = 0.0
     motor_log: str | None = None  # a file to which every command is appended as it reaches the motors

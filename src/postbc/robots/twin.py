@@ -7,6 +7,7 @@ clock is simulated: sending an action lets one control period pass.
 import json
 import os
 import time
+from dataclasses import fields
 from typing import Any, ClassVar
 
 import numpy as np
@@ -36,7 +37,7 @@ class Twin(Robot):
     def __init__(self, config: TwinConfig) -> None:
         super().__init__(config)
         self.config = config
-        dynamics = Dynamics(config.mass, config.friction, config.latency, config.sensor_noise)
+        dynamics = Dynamics(**{part.name: getattr(config, part.name) for part in fields(Dynamics)})
         task = get_task(config.env)
         self.env = task.make(dynamics=dynamics, **config.env_options)
         self.names = _names(self.env, task.features)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from postbc.errors import ConfigError, DataError
-from postbc.features import Features
+from postbc.features import Features, size
 from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape
 from postbc.sims.stepping import Stepping
 
@@ -30,18 +30,28 @@ class Dynamics:
 
     ``mass`` and ``friction`` are factors on the handled object and its contacts; ``latency`` is the number of
     control steps by which an action comes late; ``sensor_noise`` is the standard deviation of white noise on
-    every observed value, in that value's unit, drawn from the environment's own seeded generator.
+    every observed number, ``bias`` that of an error that stays the same for an episode, as of a joint's calibration,
+    and ``dropped`` the probability that a control step's observation, images and all, is that of the step before once more.
+    Noise and bias are radians, metres or shares of 1, whatever multiple of these the task observes (0.01 on degrees is
+    0.57, on % it is 1); of a number without a known unit they are in that number's own. All of it is drawn from generators
+    that an episode's seed decides.
     """
 
     mass: float = 1.0
     friction: float = 1.0
     latency: int = 0
     sensor_noise: float = 0.0
+    dropped: float = 0.0
+    bias: float = 0.0
 
     def __post_init__(self) -> None:
         """Refuse impossible values."""
-        if not (self.mass > 0 and self.friction > 0 and self.latency >= 0 and self.sensor_noise >= 0):
-            raise ConfigError(f"{self} is impossible: mass and friction are above 0, latency and noise not below.")
+        if not (self.mass > 0 and self.friction > 0 and min(self.latency, self.sensor_noise, self.bias) >= 0):
+            raise ConfigError(
+                f"{self} is impossible: mass and friction are above 0, latency, noise and bias not below."
+            )
+        if not 0 <= self.dropped < 1:
+            raise ConfigError(f"{self} is impossible: observations are dropped with a probability from 0 to below 1.")
 
 
 class TaskEnv(gym.Env):
@@ -207,34 +217,45 @@ def refuse_unknown(task: str, options: Mapping[str, Any], known: Sequence[str]) 
 
 
 class _Disturbed(TaskEnv):
-    """Another environment whose actions come late and whose sensors are noisy."""
+    """Another environment whose actions come late and whose sensors are noisy, biased and sometimes silent."""
 
-    def __init__(self, env: TaskEnv, dynamics: Dynamics) -> None:
+    def __init__(self, env: TaskEnv, dynamics: Dynamics, features: Features | None) -> None:
         self.env, self.dynamics, self.shape = env, dynamics, env.shape
         self.metadata = env.metadata  # type: ignore[misc] # as Gymnasium's own wrappers do
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self._pending: deque[Array] = deque()
+        named = {STATE: features.state, ENVIRONMENT: features.environment} if features else {}
+        self._sizes = {key: np.array([size(one.unit) for one in own]) for key, own in named.items()}
 
     def _start(self, seed: int) -> None:
         self.env.reset(seed=seed)
         self._noise = np.random.default_rng(seed)
+        self._drops, biases = (np.random.default_rng([seed, stream]) for stream in (1, 2))
+        sizes = {STATE: self.shape.state, ENVIRONMENT: self.shape.environment}
+        self._bias = {key: self.dynamics.bias * biases.standard_normal(count) for key, count in sizes.items()}
         self._pending = deque([self.env.idle_action()] * self.dynamics.latency)
 
     def _sense(self, observation: Observation) -> Observation:
         std = self.dynamics.sensor_noise
-        if std == 0:
+        if std == self.dynamics.bias == 0:
             return observation
-        numbers = {key: observation[key] for key in (STATE, ENVIRONMENT)}  # noise of a camera is not simulated
-        noisy = {key: value + std * self._noise.standard_normal(value.shape) for key, value in numbers.items()}
-        return {**observation, **{key: value.astype(np.float32) for key, value in noisy.items()}}
+        sensed = {}  # images stay as they are: noise of a camera is not simulated
+        for key in (STATE, ENVIRONMENT):
+            value = observation[key]
+            error = self._bias[key] + (std * self._noise.standard_normal(value.shape) if std else 0.0)
+            sensed[key] = (value + self._sizes.get(key, 1.0) * error).astype(np.float32)
+        return {**observation, **sensed}
 
     def observe(self) -> Observation:
-        return self._sense(self.env.observe())
+        self._seen = self._sense(self.env.observe())
+        return self._seen
 
     def _advance(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         self._pending.append(np.array(action))
         observation, reward, terminated, truncated, info = self.env.step(self._pending.popleft())
-        return self._sense(observation), reward, terminated, truncated, info
+        if self._drops.random() >= self.dynamics.dropped:
+            self._seen = self._sense(observation)
+        return self._seen, reward, terminated, truncated, info
 
     def record(self) -> Observation:
         return self.env.record()
@@ -252,20 +273,23 @@ class _Disturbed(TaskEnv):
         self.env.close()
 
 
-def disturb(env: TaskEnv, dynamics: Dynamics) -> TaskEnv:
-    """``env`` with the latency and the sensor noise of ``dynamics``; ``env`` itself when there is neither.
+def disturb(env: TaskEnv, dynamics: Dynamics, features: Features | None = None) -> TaskEnv:
+    """``env`` with the latency and the sensors of ``dynamics``; ``env`` itself when nothing is wrong with them.
 
-    Mass and friction are the task's own affair: its constructor applies them.
+    ``features`` say in which units ``env`` observes. Mass and friction are the task's own affair: its constructor applies them.
     """
-    return _Disturbed(env, dynamics) if dynamics.latency or dynamics.sensor_noise else env
+    wrong = dynamics.latency or dynamics.sensor_noise or dynamics.dropped or dynamics.bias
+    return _Disturbed(env, dynamics, features) if wrong else env
 
 
-def maker(task: str, build: Callable[..., TaskEnv], *known: str) -> Callable[..., TaskEnv]:
+def maker(
+    task: str, build: Callable[..., TaskEnv], *known: str, features: Features | None = None
+) -> Callable[..., TaskEnv]:
     """``Task.make`` of an environment ``build(mass=…, friction=…, **options)`` with the ``known`` options."""
 
     def make(dynamics: Dynamics | None = None, **options: Any) -> TaskEnv:
         refuse_unknown(task, options, known)
         dynamics = dynamics or Dynamics()
-        return disturb(build(mass=dynamics.mass, friction=dynamics.friction, **options), dynamics)
+        return disturb(build(mass=dynamics.mass, friction=dynamics.friction, **options), dynamics, features)
 
     return make
