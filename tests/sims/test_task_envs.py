@@ -19,11 +19,15 @@ SIZES = {
     "pusht": (2, 16, 2),
     "pusht_pixels": (2, 0, 2),
     "reach": (2, 2, 2),
+    "so101_lift": (6, 5, 6),
+    "so101_lift_marked": (6, 0, 6),
 }
 KEYS = {
     "pusht": "state",
     "pusht_pixels": "state",
     "reach": "goal",
+    "so101_lift": "cube",
+    "so101_lift_marked": "joints",
     "fetch_pick_place": "desired_goal",
     "metaworld/pick-place": "observation",
 }
@@ -72,7 +76,7 @@ def test_an_unknown_task_names_the_nearest():
             get_task(wrong)
     with pytest.raises(ConfigError, match="there is lift, lift_wide"):
         get_task("zzzzzzzz")
-    assert len(TASKS) == 58
+    assert len(TASKS) == 60
     assert set(TASKS) >= set(SIZES)
 
 
@@ -132,7 +136,7 @@ def test_a_saved_state_comes_back_exactly(task: Task):
         one.close()
 
 
-@pytest.mark.parametrize("name", ["lift", "fetch_pick_place", "metaworld/pick-place", "pusht", "reach"])
+@pytest.mark.parametrize("name", ["lift", "fetch_pick_place", "metaworld/pick-place", "pusht", "reach", "so101_lift"])
 def test_a_seed_gives_the_same_state_in_another_process_without_a_word(name: str):
     command = [sys.executable, "-W", "always", "-c", PRINT_START, name]
     env = get_task(name).make()

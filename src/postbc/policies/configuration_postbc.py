@@ -52,9 +52,9 @@ class PostbcConfig(PreTrainedConfig):
         """No schedule."""
 
     def validate_features(self) -> None:
-        """Raise ValueError unless there are a state, an environment state or one image, and an action."""
-        seen = self.env_state_feature or self.image_features
-        if not (self.robot_state_feature and seen and self.action_feature) or len(self.image_features) > 1:
-            raise ValueError(
-                "postbc needs observation.state, observation.environment_state or one image (observation.image), and action"
-            )
+        """Raise ValueError unless there are a state and an action, and one image at most.
+
+        A robot without a camera, and nothing that looks for it, observes its joints alone.
+        """
+        if not (self.robot_state_feature and self.action_feature) or len(self.image_features) > 1:
+            raise ValueError("postbc needs observation.state, action, and at most one image (observation.image)")

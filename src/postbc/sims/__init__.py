@@ -41,6 +41,8 @@ _MODULES = {
     "pusht": "pusht",
     "pusht_pixels": "pusht",
     "reach": "reach",
+    "so101_lift": "so101",
+    "so101_lift_marked": "so101",
     **{f"{PREFIX}{name}": "metaworld" for name in METAWORLD},
 }
 TASKS: dict[str, Callable[[], Task]] = {name: _getter(module, name) for name, module in _MODULES.items()}

@@ -14,7 +14,18 @@ from typing import Final
 
 import numpy as np
 
-from postbc.sims.demonstrators.plan import Aim, Frame, Job, Sight, first_attempt, going_down, heading, rotation, wrapped
+from postbc.sims.demonstrators.plan import (
+    Aim,
+    Frame,
+    Job,
+    Sight,
+    first_attempt,
+    fitted,
+    going_down,
+    heading,
+    rotation,
+    wrapped,
+)
 from postbc.sims.demonstrators.style import POOL, Style
 from postbc.sims.task import Array, OperatorFactory
 
@@ -49,7 +60,8 @@ class ArmOperator:
         """Draw the plan; ``scale`` multiplies the style's imperfections."""
         self.job, self.style, self._generator = job, style.scaled(scale), generator
         self._hand = ShakyHand(self.style, generator, 6 if job.turns else 3)
-        self._plan = first_attempt(self.style, generator, job.settle) + job.carry(self.style, generator)
+        plan = first_attempt(self.style, generator, job.settle) + job.carry(self.style, generator)
+        self._plan = fitted(plan, job)
         self._elapsed = 0
         self._yaw: float | None = None  # heading of the fingers that was chosen at the first sight
         self._turned: float | None = None  # heading of a held object that was chosen when it was up
@@ -113,7 +125,8 @@ class ArmOperator:
         redo = [*aim.redo, aim] if aim.redo and not there else []
         self._plan = [] if lost else redo + self._plan[1:]
         if not self._plan:  # and no success yet: once more
-            self._plan = going_down(self.style, self.job.settle) + self.job.carry(self.style, self._generator)
+            plan = going_down(self.style, self.job.settle) + self.job.carry(self.style, self._generator)
+            self._plan = fitted(plan, self.job)
             self._turned = None
         self._elapsed, self._hold = 0, None
         return self._plan[0]

@@ -1,7 +1,7 @@
 """What an arm is to do, leg by leg: grasp an object, slips included, and bring it where it belongs."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import partial
 from typing import Final
@@ -87,9 +87,24 @@ class Job:
     face: float | None = 0.0  # one of these yaws, from the object's x axis; None: it is round, any yaw will do
     settle: int = 0  # steps the fingers need to close, beyond the operator's own
     empty: float = 0.015  # finger opening below which nothing is between them
+    lengths: float = 1.0  # factor on those of the plan: for an arm smaller than a Panda
+    patience: float = 1.0  # factor on that of the plan: for one slower, or commanded more often
     goal: tuple[float, float, float] = (0.0, 0.0, 0.0)  # where the object belongs, unless that can be seen
     carry: Callable[[Style, np.random.Generator], list[Aim]] = _nowhere  # legs after the grasp; may differ each time
     goal_turn: Callable[[Sight], float] = _stay  # yaw by which a held object is to be turned on the way
+
+
+def fitted(plan: Sequence[Aim], job: Job) -> list[Aim]:
+    """``plan`` in the lengths and with the patience of ``job``."""
+
+    def fit(aim: Aim) -> Aim:
+        x, y, z = (job.lengths * value for value in aim.offset)
+        patience = round(job.patience * aim.patience)
+        return replace(
+            aim, offset=(x, y, z), near=job.lengths * aim.near, patience=patience, redo=tuple(map(fit, aim.redo))
+        )
+
+    return [fit(aim) for aim in plan]
 
 
 def going_down(style: Style, settle: int = 0) -> list[Aim]:
