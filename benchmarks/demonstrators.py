@@ -36,6 +36,8 @@ TASKS = (
     "metaworld/sweep-into",
     "metaworld/peg-insert-side",
     "metaworld/assembly",
+    "so101_lift",
+    "so101_lift_marked",
 )
 
 
@@ -82,6 +84,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--attempts", type=int, default=20, help="of each operator")
+    parser.add_argument("--name", default="demonstrators", help="of the file in benchmarks/results")
     parser.add_argument("tasks", nargs="*", default=TASKS)
     options = parser.parse_args()
     rows = {name: row(name, options.attempts) for name in track(options.tasks, "tasks", len(options.tasks))}
@@ -100,7 +103,7 @@ def main() -> None:
             f"{r['seconds_for_100']:.0f} s",
         )
     Console(width=130).print(table)
-    print(write("demonstrators", ("mujoco", "robosuite", "metaworld", "gymnasium-robotics"), rows))  # noqa: T201
+    print(write(options.name, ("mujoco", "robosuite", "metaworld", "gymnasium-robotics"), rows))  # noqa: T201
 
 
 if __name__ == "__main__":

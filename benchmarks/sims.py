@@ -20,7 +20,7 @@ from postbc.sims.tasks.panda import PandaEnv, Scene
 from postbc.sims.vector import ChunkEnvs
 
 SCENES = {"lift": lift.SCENE, "can": can.SCENE, "square": square.SCENE}
-KINDS = ("lift", "metaworld/pick-place", "fetch_pick_place", "pusht", "reach")
+KINDS = ("lift", "metaworld/pick-place", "fetch_pick_place", "pusht", "reach", "so101_lift")
 SIZES = (1, 2, 4, 8, 16)
 CHUNK = 4
 

@@ -170,7 +170,7 @@ for step in range(4):  # a chunk of three actions, then another one
     raw = {"observation.state": torch.randn(2, 2)}
     if pixels:
         raw["observation.image"] = torch.randint(256, (2, *pixels)) / 255
-    else:
+    elif own.model.shape.obs.environment:
         raw["observation.environment_state"] = torch.randn(2, 2)
     seen += [raw] * (history if step == 0 else 1)
     last = {key: torch.stack([one[key] for one in seen[-history:]], 1) for key in raw}
@@ -191,7 +191,7 @@ print("same")
 """
 
 
-@pytest.mark.parametrize("seen", [ObsShape(2, 2), ObsShape(2, 0, (3, 16, 16), history=2)])
+@pytest.mark.parametrize("seen", [ObsShape(2, 2), ObsShape(2, 0), ObsShape(2, 0, (3, 16, 16), history=2)])
 def test_lerobot_opens_the_folder_through_the_plugin(tmp_path, seen):
     model = DiffusionPolicy(replace(SHAPE, obs=seen))
     save_policy(Policy(model, Latent.STEERED, Actor(model.observer.features, 6, 16, 2, 1.5)).eval(), tmp_path / "p")
