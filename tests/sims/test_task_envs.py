@@ -117,7 +117,7 @@ def test_a_seed_decides_the_whole_course_whatever_came_before(env: TaskEnv):
 
 def test_a_saved_state_comes_back_exactly(task: Task):
     """Difference 0.0 after 50 further steps, in an environment that has done something else in between."""
-    env, other = task.make(), task.make(Dynamics(latency=1, sensor_noise=0.01))
+    env, other = task.make(), task.make(Dynamics(latency=1, sensor_noise=0.01, dropped=0.2, bias=0.01))
     for one in (env, other):
         generator = np.random.default_rng(1)
         actions = generator.uniform(one.action_space.low, one.action_space.high, (80, *one.action_space.shape))

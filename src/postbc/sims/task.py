@@ -225,7 +225,7 @@ class _Disturbed(TaskEnv):
         self.observation_space, self.action_space = env.observation_space, env.action_space
         self._pending: deque[Array] = deque()
         named = {STATE: features.state, ENVIRONMENT: features.environment} if features else {}
-        self._sizes = {key: np.array([size(one.unit) for one in own]) for key, own in named.items()}
+        self._units = {key: np.array([size(one.unit) for one in own]) for key, own in named.items()}
 
     def _start(self, seed: int) -> None:
         self.env.reset(seed=seed)
@@ -243,7 +243,7 @@ class _Disturbed(TaskEnv):
         for key in (STATE, ENVIRONMENT):
             value = observation[key]
             error = self._bias[key] + (std * self._noise.standard_normal(value.shape) if std else 0.0)
-            sensed[key] = (value + self._sizes.get(key, 1.0) * error).astype(np.float32)
+            sensed[key] = (value + self._units.get(key, 1.0) * error).astype(np.float32)
         return {**observation, **sensed}
 
     def observe(self) -> Observation:
