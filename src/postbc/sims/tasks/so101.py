@@ -216,5 +216,5 @@ def task(name: str) -> Task:
         env_kwargs=_options(layout),
         features=features,
         operators=operators,
-        stepping=lambda: Stepping.SERIAL,
+        stepping=lambda: Stepping.THREADS,  # MuJoCo releases the GIL
     )
