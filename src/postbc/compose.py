@@ -1,7 +1,8 @@
-"""A run's configuration, composed from three layers.
+"""A run's configuration, composed from presets and params.yaml.
 
-``conf/task/<task>.yaml`` supplies a task's own values, ``conf/size/<size>.yaml`` scales the work up or down and
-``params.yaml`` overrides both. Unknown keys and impossible values are refused before any work starts.
+Presets, the later of which win: ``conf/task/`` supplies a task's own values, ``conf/robot/`` a robot and its limits,
+``conf/protocol/`` how it is learned on, ``conf/size/`` scales the work. ``params.yaml`` chooses one of each and overrides them.
+Unknown keys and impossible values are refused before any work starts.
 """
 
 from pathlib import Path
@@ -15,6 +16,8 @@ from yaml import YAMLError
 
 from postbc.config import Config, TaskConfig
 from postbc.errors import ConfigError
+
+GROUPS = {"task": None, "robot": "twin", "protocol": "online", "size": None}  # folders of presets, and their defaults
 
 
 def _schema() -> DictConfig:
@@ -31,10 +34,10 @@ def _schema() -> DictConfig:
 
 
 def _selection(params: DictConfig, folder: Path) -> list[str]:
-    """Hydra overrides that choose the two presets that params.yaml names."""
+    """Hydra overrides that choose the presets that params.yaml names."""
     chosen = []
-    for group in ("task", "size"):
-        name = params.pop(group, None)
+    for group, otherwise in GROUPS.items():
+        name = params.pop(group, otherwise)
         known = sorted(p.stem for p in (folder / group).glob("*.yaml"))
         if name not in known:
             raise ConfigError(f"params.yaml says {group}: {name}; there is {', '.join(known)} (conf/{group}/).")

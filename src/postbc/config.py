@@ -214,7 +214,7 @@ class FinetuneConfig:
     """The finetuner, its budget and what it learns with."""
 
     algorithm: str = "dsrl"  # dsrl | dsrl_na (noise-aliased) | best_of_n | dppo
-    env_steps: int = 8000  # budget, in control steps over all environments
+    env_steps: int = 8000  # budget, in control steps over all environments; 0: the policy is left as it is
     episodes: int | None = None  # budget in episodes, whichever is spent first
     initial_steps: int = 1500  # of env_steps, played with w ~ N(0, I) before learning
     envs: int = 2
@@ -242,7 +242,7 @@ class FinetuneConfig:
         _require(
             self,
             algorithm=self.algorithm in ("dsrl", "dsrl_na", "best_of_n", "dppo"),
-            env_steps=self.env_steps > 0,
+            env_steps=self.env_steps >= 0,
             initial_steps=0 <= self.initial_steps <= self.env_steps,
             envs=self.envs > 0,
             episodes=self.episodes is None or self.episodes > 0,

@@ -1,6 +1,7 @@
 """``postbc tasks`` and ``postbc collect`` as a user types them."""
 
 import json
+import shutil
 from pathlib import Path
 
 import av
@@ -45,10 +46,7 @@ def test_any_task_is_collected_and_filmed_without_a_project(here):
 
 
 def test_any_task_becomes_a_preset_that_the_pipeline_takes(here):
-    (here / "conf" / "task").mkdir(parents=True)
-    (here / "conf" / "size").mkdir()
-    for name in ("config.yaml", "size/default.yaml"):
-        (here / "conf" / name).write_text((ROOT / "conf" / name).read_text())
+    shutil.copytree(ROOT / "conf", here / "conf", ignore=shutil.ignore_patterns("metaworld-*"))
     done = run(app, ["preset", "metaworld/door-open", "--chunk", "8"])
     assert done.exit_code == 0, done.output
     (here / "params.yaml").write_text("task: metaworld-door-open\nsize: default\n")

@@ -131,14 +131,14 @@ def _json(chain):
 
 
 def test_without_arming_the_robot_stage_refuses(chain):
-    chain.edit("params.yaml", "arm: simulated", "arm: token")
+    chain.edit("params.yaml", "finetune_robot: {}", "finetune_robot: {robot: {arm: token}}")
     try:
         said = chain.run(sys.executable, "-m", "stages.finetune_robot", "--method", "bc", expect=2)
         assert "postbc robot arm" in said
         chain.run("postbc", "robot", "arm", "bc", "--operator", "Ada")
         assert len(list((chain.root / ".work" / "arming").glob("*.json"))) == 1
     finally:
-        chain.edit("params.yaml", "arm: token", "arm: simulated")
+        chain.edit("params.yaml", "finetune_robot: {robot: {arm: token}}", "finetune_robot: {}")
 
 
 def test_a_cached_chain_restores_a_deleted_registry_and_does_nothing_else(chain):
@@ -155,6 +155,8 @@ EDITS = {
     "evaluate only": ("stages/evaluate.py", {"evaluate", "register"}),
     "posterior": ("src/postbc/posterior/factors.py", {"posterior", "pretrain", "register"}),
     "alpha": ("params.yaml", {"pretrain", "register"}),
+    "the robot's preset": ("conf/robot/twin.yaml", {"finetune_robot", "evaluate", "register"}),
+    "another robot": ("conf/robot/so101.yaml", {"register"}),
     "the other size": ("conf/size/default.yaml", {"register"}),
     "the other task": ("conf/task/pusht.yaml", {"register"}),
 }
@@ -165,7 +167,8 @@ def test_an_edit_touches_exactly_the_stages_that_depend_on_it(chain, what):
     """Direct dependents, as `dvc status` names them; `register` always runs. What follows from their outputs is DVC's."""
     path, expected = EDITS[what]
     old = (chain.root / path).read_text()
-    new = old.replace("alpha: 1.0", "alpha: 0.7") if path == "params.yaml" else old + "\n# edited\n"
+    edits = {"params.yaml": ("alpha: 1.0", "alpha: 0.7"), "conf/robot/twin.yaml": ("mass: 1.5", "mass: 1.6")}
+    new = old.replace(*edits[path]) if path in edits else old + "\n# edited\n"
     (chain.root / path).write_text(new)
     try:
         changed = json.loads(chain.run("dvc", "status", "--json").strip().splitlines()[-1])

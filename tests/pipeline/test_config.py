@@ -23,6 +23,20 @@ def test_every_combination_of_presets_composes(project, task, size):
     assert (config.evaluate.episodes >= 50) == (size == "default")
 
 
+@pytest.mark.parametrize("robot", sorted(path.stem for path in (ROOT / "conf" / "robot").glob("*.yaml")))
+@pytest.mark.parametrize("protocol", sorted(path.stem for path in (ROOT / "conf" / "protocol").glob("*.yaml")))
+@pytest.mark.parametrize("size", ["default", "smoke"])
+def test_every_robot_goes_with_every_protocol(project, robot, protocol, size):
+    chosen = f"task: so101_lift_marked\nrobot: {robot}\nprotocol: {protocol}\nsize: {size}\n"
+    (project / "params.yaml").write_text(chosen)
+    config = load_config(project)
+    sim, own = config.finetune_sim, config.finetune_robot.finetune
+    assert (sim.algorithm, sim.hidden, sim.layers) == (own.algorithm, own.hidden, own.layers)  # or it could not go on
+    simulated = config.finetune_robot.robot.type == "postbc_twin"
+    assert (config.finetune_robot.robot.arm == "simulated") == simulated
+    assert simulated or config.finetune_robot.robot.guard.low is not None
+
+
 def test_params_win_over_presets(project):
     (project / "params.yaml").write_text("task: lift\nsize: smoke\nposterior: {members: 17}\n")
     assert load_config(project).posterior.members == 17

@@ -16,7 +16,7 @@ from postbc.errors import NotArmedError, RobotError
 from postbc.robots.arming import Arming
 from postbc.robots.devices import make_device
 from postbc.robots.guard import Guard, limits_fingerprint
-from postbc.robots.workspace import Kinematics
+from postbc.robots.workspace import locator
 
 SIMULATED = "postbc_twin"
 Raw = dict[str, Any]  # values by LeRobot feature
@@ -84,7 +84,7 @@ class SafeRobot:
 
     def guarded(self, config: GuardConfig, actions: Sequence[str], period: float) -> None:
         """Put limits before it. Raises RobotError or ConfigError for limits that are none."""
-        locate = Kinematics(config.workspace, actions) if config.workspace else None
+        locate = locator(config.workspace, actions) if config.workspace else None
         self._guard, self._limits, self._actions = Guard(config, period, locate), config, list(actions)
         self._positions = set(actions) <= set(self.observation_features)
 

@@ -3,54 +3,53 @@
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
-import mujoco
 import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
 from postbc.config import WorkspaceConfig
 from postbc.errors import ConfigError
+from postbc.robots.guard import Locate
+from postbc.sims.kinematics import Kinematics
 
 OWN = {"so101": "so101.xml"}  # models that come with the project, in postbc.sims.tasks
+_FIELD = "finetune_robot.robot.guard.workspace"
 
 
-def _load(name: str) -> mujoco.MjModel:
+def _load(name: str) -> Any:
+    from mujoco import MjModel
+
     path = Path(str(resources.files("postbc.sims.tasks") / OWN[name])) if name in OWN else Path(name)
     try:
-        return mujoco.MjModel.from_xml_path(str(path))
+        return MjModel.from_xml_path(str(path))
     except ValueError as error:
-        raise ConfigError(
-            f"finetune_robot.robot.guard.workspace.model = {name!r}: {error} Expected an MJCF file, or {', '.join(OWN)}."
-        ) from error
+        raise ConfigError(f"{_FIELD}.model = {name!r}: {error} Expected an MJCF file, or {', '.join(OWN)}.") from error
 
 
-class Kinematics:
-    """``Kinematics(config, actions)(action)`` is the place of the guarded point, metres, under an action (A,).
+def locator(config: WorkspaceConfig, actions: Sequence[str]) -> Locate:
+    """A function from an action (A,), whose numbers are called ``actions``, to the place (3,) of the guarded point, metres.
 
-    ``actions`` are the names of its numbers. Raises ConfigError for a model, joint, site or action that there is not.
+    An action is the model's joint of the name before the first dot. Raises ConfigError for a model, a joint, a site or an
+    action that there is not.
     """
+    model = _load(config.model)
+    joints, sites = (
+        [getattr(model, kind)(i).name for i in range(n)] for kind, n in (("joint", model.njnt), ("site", model.nsite))
+    )
+    wrong = [name for name in config.joints if name not in actions or name.split(".")[0] not in joints]
+    if wrong:
+        raise ConfigError(
+            f"{_FIELD}.joints: {', '.join(wrong)}: expected actions ({', '.join(actions)}) that are joints of the model "
+            f"({', '.join(joints)})."
+        )
+    if config.site not in sites:
+        raise ConfigError(f"{_FIELD}.site = {config.site!r}; {config.model} has {', '.join(sites) or 'none'}.")
+    kinematics = Kinematics(model, config.site, [name.split(".")[0] for name in config.joints])
+    read, scale = [list(actions).index(name) for name in config.joints], np.pi / 180 if config.degrees else 1.0
 
-    def __init__(self, config: WorkspaceConfig, actions: Sequence[str]) -> None:
-        self.model = _load(config.model)
-        self.data = mujoco.MjData(self.model)
-        joints = {mujoco.mj_id2name(self.model, mujoco.mjtObj.mjOBJ_JOINT, i) for i in range(self.model.njnt)}
-        named = {name: name.split(".")[0] for name in config.joints}
-        for name, joint in named.items():
-            if name not in actions or joint not in joints:
-                raise ConfigError(
-                    f"finetune_robot.robot.guard.workspace.joints: {name} is not both an action ({', '.join(actions)}) and a "
-                    f"joint of the model ({', '.join(sorted(filter(None, joints)))})."
-                )
-        self.site = mujoco.mj_name2id(self.model, mujoco.mjtObj.mjOBJ_SITE, config.site)
-        if self.site < 0:
-            raise ConfigError(f"finetune_robot.robot.guard.workspace.site: {config.model} has no site {config.site!r}.")
-        self.scale = np.pi / 180 if config.degrees else 1.0
-        self.read = [list(actions).index(name) for name in named]
-        self.written = [int(self.model.joint(joint).qposadr[0]) for joint in named.values()]
+    def locate(action: Float[ndarray, "A"]) -> Float[ndarray, "3"]:
+        return kinematics.tool(scale * np.asarray(action, float)[read])[0]
 
-    def __call__(self, action: Float[ndarray, "A"]) -> Float[ndarray, "3"]:
-        """Metres in the model's frame; the model's other joints are where it puts them."""
-        self.data.qpos[self.written] = self.scale * np.asarray(action, float)[self.read]
-        mujoco.mj_kinematics(self.model, self.data)
-        return np.array(self.data.site_xpos[self.site])
+    return locate

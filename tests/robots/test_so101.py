@@ -1,0 +1,202 @@
+"""LeRobot's own SO-101 driver on a motor bus that moves nothing but numbers: the loop that a real arm goes through."""
+
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from sessions import vector_of
+
+from postbc.compose import load_config
+from postbc.config import FinetuneConfig
+from postbc.demos.normalizer import MinMax
+from postbc.demos.store import read_store
+from postbc.errors import MismatchError, UnsafeActionError
+from postbc.features import Feature, Features
+from postbc.finetune.algorithms import build_learner
+from postbc.finetune.driver import Arena, finetune
+from postbc.observation import ObsShape
+from postbc.policies.diffusion import DiffusionPolicy
+from postbc.policies.generative import PolicyShape
+from postbc.robots import environment
+from postbc.robots.environment import RobotEnv
+from postbc.robots.guard import limits_fingerprint
+from postbc.robots.operator.contract import Verdict
+from postbc.robots.recorder import Recorder
+from postbc.robots.safe import SafeRobot, make_robot
+from postbc.robots.session import Pace, RobotVector
+from postbc.sims import get_task
+from postbc.storage.checkpoint import Checkpoints
+
+ROOT = Path(__file__).parents[2]
+TASK = "so101_lift_marked"
+FEATURES = get_task(TASK).features
+MOTORS = [one.name.removesuffix(".pos") for one in FEATURES.action]
+
+
+class Bus:
+    """The servos' bus: each servo goes a part of the way to its goal whenever it is asked where it is."""
+
+    def __init__(self, port, motors, calibration):
+        self.motors, self.port = motors, port
+        self.position = dict.fromkeys(motors, 0.0)
+        self.goal, self.written, self.torque = dict(self.position), [], True
+        self.is_connected, self.is_calibrated = False, True
+
+    def connect(self):
+        self.is_connected = True
+
+    def disconnect(self, disable_torque):
+        self.is_connected, self.torque = False, not disable_torque
+
+    def configure_motors(self):
+        """As the driver asks."""
+
+    def write(self, *_):
+        """As the driver asks."""
+
+    def torque_disabled(self):
+        return nullcontext()
+
+    def sync_read(self, what, num_retry=0):
+        assert what == "Present_Position"
+        self.position = {name: now + 0.5 * (self.goal[name] - now) for name, now in self.position.items()}
+        return dict(self.position)
+
+    def sync_write(self, what, goals):
+        assert what == "Goal_Position"
+        assert self.is_connected
+        self.goal |= goals
+        self.written.append(np.array([goals[name] for name in self.motors]))
+
+
+class Person:
+    """Somebody who is content with every third episode, and stops for good after a while."""
+
+    teleop = None
+
+    def __init__(self):
+        self.episodes = self.steps = 0
+
+    def prepare(self, episode, seed):
+        self.episodes, self.steps = episode, 0
+
+    def verdict(self):
+        self.steps += 1
+        return None if self.steps < 12 else Verdict.SUCCESS if self.episodes % 3 == 0 else Verdict.FAILURE
+
+    def action(self):
+        return None
+
+    def stopped(self):
+        return False
+
+    def watch(self, observation):
+        assert set(observation) == {f"{name}.pos" for name in MOTORS}
+
+    def show(self, facts):
+        assert {"episode", "jitter_ms", "overruns"} <= facts.keys()
+
+    def close(self):
+        """Goes home."""
+
+
+@pytest.fixture
+def config(tmp_path, monkeypatch):
+    """The project's own preset of the arm, as params.yaml chooses it."""
+    from lerobot.robots.so_follower import so_follower
+
+    monkeypatch.setattr(so_follower, "FeetechMotorsBus", Bus)
+    monkeypatch.setattr(environment, "make_operator", lambda *_: Person())
+    (tmp_path / "conf").symlink_to(ROOT / "conf")
+    (tmp_path / "params.yaml").write_text(f"task: {TASK}\nrobot: so101\nsize: default\n")
+    monkeypatch.chdir(tmp_path)
+    return load_config()
+
+
+def connected(config, features=FEATURES):
+    from test_environment import armed
+
+    robot = config.finetune_robot.robot
+    body = SafeRobot(make_robot(robot, config.task.env, {}), waits=True)
+    env = RobotEnv(body, robot, config.task.fps, features)
+    body.connect(armed(limits_fingerprint(robot.guard)))
+    return env
+
+
+def test_a_finetuner_learns_on_the_arm(config, tmp_path):
+    env = connected(config)
+    bus, robot, task = env.body.robot.bus, config.finetune_robot.robot, config.task
+    assert env.shape == ObsShape(6, 0)
+    env.recorder = Recorder(tmp_path / "store", task.fps, {"robot": robot.type})
+    shape = PolicyShape(env.shape, 6, task.chunk, 16, 1, 10, 2, features=FEATURES)
+    model = DiffusionPolicy(shape)
+    reach = torch.tensor([[-10.0, -20.0, -10.0, -10.0, -10.0, 0.0], [10.0, 10.0, 10.0, 10.0, 10.0, 30.0]])
+    model.action_normalizer = MinMax.of(reach)
+    settings = FinetuneConfig(
+        env_steps=60,
+        episodes=5,
+        initial_steps=0,
+        envs=1,
+        batch=8,
+        hidden=16,
+        layers=1,
+        evaluate_every=0,
+        updates_per_chunk=1,
+    )
+    vector = RobotVector(env, Pace.of(robot, task), 1, 0.99)
+    try:
+        rows = finetune(
+            build_learner(model, settings, 0),
+            Arena(vector, list(range(20)), Checkpoints(tmp_path / "c", "x"), None, False),
+        )
+    finally:
+        vector.close()
+        env.recorder.close()
+    assert rows[-1]["training_episodes"] == 5
+    sent, steps = np.array(bus.written), robot.guard.max_speed
+    assert (np.abs(np.diff(sent, axis=0)) <= np.array(steps) / task.fps + 1e-6).all()
+    assert (sent >= robot.guard.low).all()
+    assert (sent <= robot.guard.high).all()
+    episodes = list(read_store(tmp_path / "store"))
+    assert [bool(episode.success.any()) for episode in episodes] == [False, False, True, False, False]
+    assert np.allclose(
+        np.concatenate([episode.action for episode in episodes]), sent[: sum(map(len, episodes))], atol=1e-4
+    )
+    assert not bus.is_connected
+    assert bus.torque  # on_stop: hold
+    timing = env.clock.timing.summary()
+    assert timing["actions"] == sum(map(len, episodes))
+
+
+def test_an_arm_in_other_units_gets_degrees(config):
+    radians = Features(
+        tuple(Feature(one.name, "rad" if one.unit == "deg" else one.unit) for one in FEATURES.state),
+        (),
+        FEATURES.action,
+    )
+    env = connected(config, radians)
+    env.body.robot.bus.goal["elbow_flex"] = env.body.robot.bus.position["elbow_flex"] = 90.0
+    assert env.observe()["agent_pos"][2] == pytest.approx(np.pi / 2)
+    env.close()
+
+
+def test_the_table_is_out_of_bounds(config):
+    env = connected(config)
+    with vector_of(env, config.task) as vector:
+        vector.reset([0])
+        down = np.zeros((1, config.task.chunk, 6))
+        down[..., 1:3] = 90.0
+        with pytest.raises(UnsafeActionError, match="workspace"):
+            for _ in range(20):
+                vector.begin(down)
+                vector.finish()
+    assert not env.body.robot.bus.is_connected
+
+
+def test_a_policy_of_other_joints_is_refused_before_anything_is_connected(config):
+    swapped = replace(FEATURES, state=(FEATURES.state[1], FEATURES.state[0], *FEATURES.state[2:]))
+    with pytest.raises(MismatchError, match="in this order"):
+        connected(config, swapped)
