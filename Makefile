@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept: a stage is a process of its own
 
-.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-pretrain bench-finetune bench-baselines bench-demos reproduce-quick clean
+.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-pretrain bench-finetune bench-baselines bench-demos bench-robot bench-kills bench-sim-to-robot reproduce-quick clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -74,6 +74,15 @@ bench-baselines: setup ## stable-baselines3's PPO and SAC in the comparison's se
 
 bench-demos: setup ## how fast demonstrations go in, out and into batches, with how much memory: tables, and benchmarks/results/demos.json
 	python -m benchmarks.demos
+
+bench-robot: setup ## how well the control rate is kept while learning (6 minutes): a table, and benchmarks/results/robot.json
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.robot
+
+bench-kills: setup ## 500 robot sessions whose processes are killed (15 minutes): a table, and benchmarks/results/kills.json
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -W ignore::DeprecationWarning -m benchmarks.kills --keep
+
+bench-sim-to-robot: setup ## from simulation to a twin (1 hour, resumable): a table, and benchmarks/results/sim_to_robot.jsonl
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.sim_to_robot
 
 clean: ## remove what runs leave behind, not what DVC or MLflow keep
 	rm -rf .work .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

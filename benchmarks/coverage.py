@@ -45,10 +45,11 @@ LADDER: dict[str, tuple[tuple[int, ...], dict[str, int]]] = {  # sizes of demons
     "metaworld/drawer-open": ((2, 3, 5, 10, 20), {"chunk": 8, "max_steps": 300}),
     "pusht": ((20, 50, 100, 176), {"chunk": 8, "max_steps": 300, "history": 2}),
 }
+OTHERS = {"so101_lift": {"chunk": 8, "max_steps": 240}}  # tasks of other studies, likewise
 WANTED = (0.35, 0.7)  # BC's success: for each the size of the ladder that comes nearest is studied
 PILOT = 1000  # replicate on which the sizes are chosen; not one of the study
 HELD_OUT = 15  # the last demonstrations of a set's sequence, for energy and spread
-COLLECTED = 40
+COLLECTED, MORE = 40, 65  # the latter for tasks of other studies
 POSTERIOR = PosteriorConfig(members=100, hidden=64, steps=1500, folds=3)
 PRETRAIN = PretrainConfig(hidden=256, steps=6000)
 LONGER = {"pusht": 20_000}  # steps, where demonstrations are many and vary
@@ -83,7 +84,7 @@ def done() -> dict[Cell, dict[str, Any]]:
 
 def setting(task: str) -> TaskConfig:
     """The task as it is studied."""
-    return replace(default_task(task), **LADDER[task][1])
+    return replace(default_task(task), **(LADDER[task][1] if task in LADDER else OTHERS[task]))
 
 
 @cache
@@ -98,7 +99,7 @@ def demonstrations(task: str, replicate: int, recordings: Path | None) -> list[E
         return [episodes[i] for i in np.random.default_rng(replicate).permutation(len(episodes))]
     path = WORK / f"{task.replace('/', '-')}.{replicate}.hdf5"
     path.parent.mkdir(parents=True, exist_ok=True)
-    collect(Recipe.of(setting(task), None, replicate, 1.0), path, COLLECTED, 2)
+    collect(Recipe.of(setting(task), None, replicate, 1.0), path, COLLECTED if task in LADDER else MORE, 2)
     return [episode for source in find_sources(path) for episode in source.episodes()]
 
 

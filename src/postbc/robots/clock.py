@@ -47,8 +47,11 @@ class Clock(Protocol):
     def start(self) -> None:
         """The first tick is now."""
 
+    def acting(self) -> None:
+        """The action of this tick is sent now."""
+
     def acted(self) -> None:
-        """The action of this tick has been sent."""
+        """It has been sent."""
 
     def tick(self) -> None:
         """Return when the next one is due."""
@@ -65,8 +68,11 @@ class SimulatedClock:
     def start(self) -> None:
         """Nothing to do."""
 
-    def acted(self) -> None:
+    def acting(self) -> None:
         """It is never late."""
+
+    def acted(self) -> None:
+        """Nothing to note."""
 
     def tick(self) -> None:
         """Nothing to wait for."""
@@ -85,10 +91,13 @@ class WallClock:
         """The first tick is now."""
         self._due = self._acted = time.monotonic()
 
+    def acting(self) -> None:
+        """Note how late that is."""
+        self.timing.late.append(time.monotonic() - self._due)
+
     def acted(self) -> None:
-        """Note how late that was."""
+        """Note when: the next one must not follow too soon."""
         self._acted = time.monotonic()
-        self.timing.late.append(self._acted - self._due)
 
     def tick(self) -> None:
         """Sleep until the next tick is due."""

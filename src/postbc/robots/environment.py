@@ -106,6 +106,7 @@ class RobotEnv(TaskEnv):
             wanted = (
                 self._in_its_units(action) if person is None else np.array([person[n] for n in self.actions.features])
             )
+            self.clock.acting()
             self._last = self.body.act(wanted)
             self.clock.acted()
             return self._after(self._last * self.actions.scale, person is not None)

@@ -1,0 +1,152 @@
+"""From simulation to a robot that is another: `make bench-sim-to-robot`.
+
+An SO-101-like arm lifts a cube. Policies cloned from 50 demonstrations (BC, PostBC), then finetuned by DSRL in simulation, then
+on a twin for n episodes; success on the simulator and on the twin at every step of that way, on starts of their own, paired
+between methods. A seed has its own demonstrations, posterior, policies and starts. Rows are appended to
+benchmarks/results/sim_to_robot.jsonl; what stands there is not run again. Budgets were fixed before the first row.
+"""
+
+import argparse
+import logging
+import sys
+import tempfile
+from contextlib import closing
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import yaml
+
+from benchmarks.cells import Cells
+from benchmarks.coverage import VARIANTS, Cell, setting, trained
+from benchmarks.record import FOLDER, commit
+from postbc.config import FinetuneConfig, RobotConfig
+from postbc.evaluation.rollouts import evaluate, summary
+from postbc.evaluation.statistics import wilson
+from postbc.finetune.algorithms import build_learner
+from postbc.finetune.artifact import save_finetuned
+from postbc.finetune.driver import Arena, finetune
+from postbc.finetune.remote import start_learner
+from postbc.policies.policy import Policy
+from postbc.progress import log
+from postbc.robots.environment import twin_env
+from postbc.robots.session import Pace, RobotVector
+from postbc.sims.starts import EVALUATION, ROBOT, TRAINING, seeds
+from postbc.sims.vector import ChunkEnvs
+from postbc.storage.checkpoint import Checkpoints
+
+RESULTS = Cells(FOLDER / "sim_to_robot.jsonl")
+TASK, DEMONSTRATIONS, METHODS, SEEDS, STARTS = "so101_lift", 50, ("bc", "postbc"), 3, 64
+ROBOTS = ("twin", "twin_hard")  # of conf/robot
+EPISODES = (25, 50, 100)
+IN_SIM = FinetuneConfig(
+    env_steps=24_000, initial_steps=3_000, envs=2, updates_per_chunk=4, hidden=128, layers=2, batch=128,
+    evaluate_every=6_000, evaluate_episodes=24, checkpoint_every=10**9,
+)  # fmt: skip
+ON_ROBOT = replace(IN_SIM, env_steps=10**6, initial_steps=0, envs=1, evaluate_every=0, checkpoint_every=1)
+LOOKS = 4095  # starts from which the best policy in simulation is chosen, as in the pipeline
+
+
+def robot_of(name: str) -> RobotConfig:
+    """A preset of conf/robot."""
+    preset = yaml.safe_load((FOLDER.parents[1] / "conf" / "robot" / f"{name}.yaml").read_text())
+    return RobotConfig(**preset["finetune_robot"]["robot"])
+
+
+def success(policy: Policy, robot: str | None, seed: int) -> dict[str, Any]:
+    """On the simulator, or on a twin."""
+    task = setting(TASK)
+    make = None if robot is None else partial(twin_env, robot_of(robot), task)
+    with closing(ChunkEnvs.of(task, make).vector(8)) as vector:
+        return summary(evaluate(policy, vector, seeds(EVALUATION, 1 + seed, STARTS), str(robot)))
+
+
+def in_simulation(policy: Policy, seed: int, folder: Path) -> Policy:
+    """DSRL; keeps the best policy looked at."""
+    learner, looks = build_learner(policy.model, IN_SIM, seed), seeds(EVALUATION, LOOKS, IN_SIM.evaluate_episodes)
+    with closing(ChunkEnvs.of(setting(TASK)).vector(IN_SIM.envs, IN_SIM.discount)) as vector:
+        where = Arena(
+            vector,
+            seeds(TRAINING, seed, IN_SIM.env_steps),
+            Checkpoints(folder / "sim", "x"),
+            lambda p, envs: summary(evaluate(p, envs, looks, "look")),
+        )
+        rows = finetune(learner, where)
+    save_finetuned(learner, rows[-1]["env_steps"], folder / "finetuned")
+    return learner.policy()
+
+
+def on_robot(robot: str, seed: int, episodes: int, folder: Path) -> tuple[Policy, float]:
+    """Go on to ``episodes`` on the twin, from where fewer of them ended; the policy, and the robot's minutes."""
+    config, task = replace(ON_ROBOT, episodes=episodes), setting(TASK)
+    learner = start_learner(folder / "finetuned", config, seed)
+    settings = robot_of(robot)
+    vector = RobotVector(twin_env(settings, task), Pace.of(settings, task), task.history, config.discount)
+    with closing(vector):
+        where = Arena(vector, seeds(ROBOT, seed, 4096), Checkpoints(folder / robot, "x"), restorable=False)
+        rows = finetune(learner, where)
+    return learner.policy(), rows[-1]["env_steps"] / task.fps / 60
+
+
+def measure(seed: int, method: str) -> None:
+    """Everything of one method and seed."""
+
+    def keep(life: str, robot: str | None, policy: Policy, minutes: float = 0.0) -> None:
+        cell = {"seed": seed, "method": method, "life": life, "robot": robot or "simulator"}
+        found = success(policy, robot, seed)
+        RESULTS.keep({"cell": cell, **found, "robot_minutes": minutes, "commit": commit()})
+        log.info("%s: %.2f", list(cell.values()), found["success"])
+
+    variant, settings, _ = VARIANTS[method]
+    policy = trained(Cell(TASK, DEMONSTRATIONS, seed, ""), (variant, tuple(settings.items())), None)[0]
+    for robot in (None, *ROBOTS):
+        keep("pretrained", robot, policy)
+    with tempfile.TemporaryDirectory() as scratch:
+        tuned = in_simulation(policy, seed, Path(scratch))
+        for robot in (None, *ROBOTS):
+            keep("finetuned in simulation", robot, tuned)
+        for robot, episodes in product(ROBOTS, EPISODES):
+            keep(f"and {episodes} episodes on it", robot, *on_robot(robot, seed, episodes, Path(scratch)))
+
+
+def table() -> str:
+    """Success over all seeds, with Wilson intervals over starts, and the robot's minutes."""
+    lives: dict[tuple[str, str], dict[str, list[Any]]] = {}
+    for row in RESULTS.rows():
+        cell = row["cell"]
+        lives.setdefault((cell["robot"], cell["life"]), {}).setdefault(cell["method"], []).append(row)
+    lines = ["| played on | policy | robot minutes | BC | PostBC | seeds |", "|---|---|---|---|---|---|"]
+    for (robot, life), by in sorted(lives.items(), key=lambda one: ["simulator", *ROBOTS].index(one[0][0])):
+        cells = []
+        for method in METHODS:
+            own = by.get(method, [])
+            solved, count = sum(round(r["success"] * r["episodes"]) for r in own), sum(r["episodes"] for r in own)
+            low, high = wilson(solved, count) if count else (0.0, 1.0)
+            cells.append(f"{100 * solved / max(1, count):.0f} % ({100 * low:.0f} to {100 * high:.0f})")
+        minutes = np.mean([row["robot_minutes"] for rows in by.values() for row in rows])
+        lines.append(f"| {robot} | {life} | {minutes:.1f} | {' | '.join(cells)} | {min(map(len, by.values()))} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Run what has not been run; print the table."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--table", action="store_true", help="print the table of what there is, and stop")
+    options = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    torch.set_num_threads(1)
+    done = {
+        (row["cell"]["seed"], row["cell"]["method"]) for row in RESULTS.rows() if row["cell"]["robot"] == ROBOTS[-1]
+    }
+    for seed, method in () if options.table else product(range(SEEDS), METHODS):
+        if (seed, method) not in done:
+            measure(seed, method)
+    sys.stdout.write(table())
+
+
+if __name__ == "__main__":
+    main()
