@@ -1,0 +1,117 @@
+"""The stage as it really starts, three processes on the wall's clock, killed, interrupted and gone on with."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+
+from postbc.compose import load_config
+from postbc.demos.store import listed_segments, read_store
+from postbc.finetune.algorithms import build_learner
+from postbc.finetune.artifact import env_steps, save_finetuned
+from postbc.policies.diffusion import DiffusionPolicy
+from postbc.policies.generative import PolicyShape
+from postbc.robots.recorder import read_journal
+from postbc.sims import get_task
+
+ROOT = Path(__file__).parents[2]
+PARAMS = """
+task: reach
+size: default
+finetune_robot:
+  robot: {options: {motor_log: motors}, clock: wall, lead: 1, guard: {low: [-1, -1], high: [1, 1], heartbeat: 1.0}}
+  finetune: {env_steps: 80, hidden: 16, layers: 1, batch: 8, updates_per_chunk: 1, checkpoint_every: 10}
+"""
+REACH = """# @package _global_
+task: {name: reach, env: reach, fps: 20, max_steps: 20, chunk: 4}
+ingest: {source: none}
+"""
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch):
+    """What the stage needs of a project whose other stages have run."""
+    shutil.copytree(ROOT / "conf", tmp_path / "conf")
+    (tmp_path / "conf" / "task" / "reach.yaml").write_text(REACH)
+    (tmp_path / "params.yaml").write_text(PARAMS)
+    config = load_config(tmp_path)
+    torch.manual_seed(0)
+    model = DiffusionPolicy(PolicyShape(get_task("reach").make().shape, 2, config.task.chunk, 16, 1, 10, 2)).eval()
+    save_finetuned(build_learner(model, config.finetune_robot.finetune, 0), 40, tmp_path / "artifacts/finetuned_sim/bc")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def start():
+    command = [sys.executable, "-m", "stages.finetune_robot", "--method", "bc"]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+
+
+def log():
+    path = Path("motors")
+    return [json.loads(line)[1] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def commands():
+    return [what for what in log() if not isinstance(what, str)]
+
+
+def until(condition, seconds=60):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "took too long"
+        time.sleep(0.01)
+
+
+def recorded():
+    store = Path("artifacts/recordings/bc")
+    stored = sum(map(len, read_store(store))) if listed_segments(store) else 0
+    return stored + sum(len(read_journal(path)[1]) for path in store.glob("*.jsonl"))
+
+
+def test_a_session_that_is_killed_is_gone_on_with_and_nothing_is_lost(project):
+    stage = start()
+    until(lambda: len(commands()) >= 30)
+    stage.kill()
+    stage.communicate(timeout=60)  # until the processes that it started have closed what they inherited of it
+    assert log()[-1] == "stop"
+    before = commands()
+    assert len(before) - recorded() <= 1
+    again = start()
+    _, said = again.communicate(timeout=120)
+    assert again.returncode == 0, said
+    assert "control at 20 Hz" in said
+    total = env_steps(Path("artifacts/finetuned_robot/bc")) - 40
+    assert 80 <= total <= 80 + 4
+    # What was commanded before the kill counts; at most what came after its last whole chunk was played again.
+    assert len(commands()) - len(before) <= total - len(before) + 2 * 4
+    assert recorded() >= len(commands()) - 1
+    assert log()[-1] == "stop"
+
+
+def test_a_session_that_is_interrupted_ends_in_the_safe_state(project):
+    stage = start()
+    until(lambda: len(commands()) >= 5)
+    stage.send_signal(signal.SIGINT)
+    _, said = stage.communicate(timeout=60)
+    assert stage.returncode == 130, said
+    assert log()[-1] == "stop"
+    assert recorded() == len(commands())
+    assert not list(Path("artifacts/recordings/bc").glob("*.jsonl"))  # closed, not merely kept
+
+
+def test_killed_at_random_moments_nothing_unsafe_reaches_the_motors(tmp_path):
+    command = [sys.executable, "-W", "ignore::DeprecationWarning", "-m", "benchmarks.kills", "--trials", "7"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = json.loads(done.stdout)
+    assert found["wrong"] == {}
+    assert len(found["rows"]) == 7
