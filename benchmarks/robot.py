@@ -71,7 +71,7 @@ class _Still(Learner):
 def _learner(who: str, folder: Path, config: FinetuneConfig) -> Learner:
     if who == "another process":
         return RemoteLearner(folder, config, 0, waits=True)
-    here = start_learner(folder, config, 0)
+    here = start_learner(folder, config, 0, False)
     return here if who == "the control process" else _Still(here)
 
 

@@ -83,7 +83,7 @@ def in_simulation(policy: Policy, seed: int, folder: Path) -> Policy:
 def on_robot(robot: str, seed: int, episodes: int, folder: Path) -> tuple[Policy, float]:
     """Go on to ``episodes`` on the twin, from where fewer of them ended; the policy, and the robot's minutes."""
     config, task = replace(ON_ROBOT, episodes=episodes), setting(TASK)
-    learner = start_learner(folder / "finetuned", config, seed)
+    learner = start_learner(folder / "finetuned", config, seed, True)
     settings = robot_of(robot)
     vector = RobotVector(twin_env(settings, task), Pace.of(settings, task), task.history, config.discount)
     with closing(vector):

@@ -85,7 +85,12 @@ def main(config: Config, options: argparse.Namespace) -> None:
         body = RemoteRobot(robot, task, waits(robot))
         stack.callback(body.stop, "the stage is over")
         env = environment(config, robot, body, method)
-        learner = RemoteLearner(folder, settings, config.seed, waits(robot))
+        if options.check:
+            clock = "the wall's clock" if waits(robot) else "a simulated clock"
+            sys.stdout.write(f"{robot.type} fits the policy of {method}; nothing was connected.\n{env.describe()}\n")
+            sys.stdout.write(f"  {task.fps} Hz on {clock}, {pace}\n")
+            return
+        learner = RemoteLearner(folder, settings, config.seed, waits(robot), config.finetune_robot.replay)
         stack.callback(learner.close)
         armed = body.connect(wanted, arming.FOLDER)
         log.info("%s armed by %s", armed.robot, armed.operator)
@@ -111,4 +116,5 @@ def main(config: Config, options: argparse.Namespace) -> None:
 if __name__ == "__main__":
     parser = arguments(__doc__ or "", method=True)
     parser.add_argument("--request", action="store_true", help="print what an arming token must name, and stop")
+    parser.add_argument("--check", action="store_true", help="say how robot, policy and limits fit, and stop")
     run(main, parser)

@@ -380,6 +380,9 @@ class FinetuneRobotConfig:
     """The robot and the finetuner's settings on it."""
 
     robot: RobotConfig = field(default_factory=RobotConfig)
+    replay: bool = (
+        True  # go on learning from what was played in simulation as well; without it the policy gets worse at first
+    )
     finetune: FinetuneConfig = field(
         default_factory=lambda: FinetuneConfig(envs=1, env_steps=3000, initial_steps=0, checkpoint_every=500)
     )

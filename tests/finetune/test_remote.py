@@ -46,7 +46,7 @@ def same(ours, theirs):
 def test_where_time_stands_still_it_is_the_same_run(algorithm, tmp_path):
     config = replace(SHORT, algorithm=algorithm)
     folder = finetuned(tmp_path / "f", config)
-    here, far = start_learner(folder, config, 3), RemoteLearner(folder, config, 3, waits=False)
+    here, far = start_learner(folder, config, 3, False), RemoteLearner(folder, config, 3, waits=False)
     try:
         rows = played(here, tmp_path / "a", config), played(far, tmp_path / "b", config)
         far.settle()
@@ -152,3 +152,33 @@ def test_a_budget_of_episodes_and_updates_after_it(tmp_path):
     assert rows[-1]["env_steps"] < config.env_steps
     chunks = learner.replay.size
     assert len(steps) == chunks - 1 + 17  # learning from the first one begins with the second
+
+
+@pytest.mark.parametrize("capacity", [5000, 16])
+def test_a_run_goes_on_with_the_replay_of_the_one_before(tmp_path, capacity):
+    first = build_learner(DiffusionPolicy(Identity().shape), SHORT, 0)
+    played(first, tmp_path / "c")
+    save_finetuned(first, 0, tmp_path / "f")
+    config = replace(SHORT, buffer=capacity)
+    fresh = start_learner(tmp_path / "f", config, 3, replay=False)
+    again = start_learner(tmp_path / "f", config, 3, replay=True)
+    assert fresh.replay.size == 0
+    assert again.replay.size == min(first.replay.size, capacity)
+    kept, own = again.experience(), first.experience()
+    assert torch.equal(torch.sort(kept["reward"]).values, torch.sort(own["reward"][-capacity:]).values)
+    far = RemoteLearner(tmp_path / "f", config, 3, waits=False, replay=True)
+    try:
+        assert far.experience()["size"] == again.replay.size
+    finally:
+        far.close()
+
+
+def test_a_replay_that_has_wrapped_is_carried_on_oldest_first():
+    from postbc.finetune.replay import Batch, Replay
+
+    small, large = Replay(4, 1, 1), Replay(6, 1, 1)
+    for number in range(7):
+        one = torch.full((1,), float(number))
+        small.add(Batch(one[None], one[None], one, one, one[None]))
+    large.extend(small.state())
+    assert large.state()["reward"].tolist() == [3, 4, 5, 6]

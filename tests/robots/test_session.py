@@ -8,9 +8,12 @@ import numpy as np
 import pytest
 from sessions import TASK, TWIN, own_env, vector_of
 
-from postbc.config import RobotConfig
+from postbc.config import GuardConfig, RobotConfig
+from postbc.demos.store import read_store
 from postbc.errors import ConfigError, RobotError, UnsafeActionError
+from postbc.robots.clock import WallClock
 from postbc.robots.operator import ScriptedOperator, Verdict
+from postbc.robots.recorder import Recorder
 from postbc.robots.session import Pace
 from postbc.sims.vector import ChunkEnvs
 
@@ -110,6 +113,33 @@ def test_the_operator_ends_an_episode(verdict, terminated):
     assert step.reward[0] == (pytest.approx(0.99) if terminated else 0)
 
 
+class Helper(ScriptedOperator):
+    """Takes the arm for the second chunk."""
+
+    steps = 0
+
+    def action(self):
+        self.steps += 1
+        return {"action.0": -0.9, "action.1": 0.2} if 4 < self.steps <= 8 else None
+
+
+def test_what_a_person_does_is_executed_guarded_and_recorded_and_not_taken_for_the_policys(tmp_path):
+    env = own_env(replace(TWIN, guard=GuardConfig([-1.0, -1.0], [1.0, 1.0], [0.5, 0.5])))
+    env.operator, env.recorder = Helper(env.body), Recorder(tmp_path / "store", TASK.fps, {})
+    with vector_of(env) as vector:
+        vector.reset([0])
+        flags = []
+        for _ in range(3):
+            vector.begin(np.full((1, 4, 2), 0.2))
+            flags.append(vector.finish().intervened)
+    env.recorder.close()
+    assert flags == [False, True, False]
+    (episode,) = read_store(tmp_path / "store")
+    assert episode.obs["intervention"].ravel().tolist()[:12] == [0] * 4 + [1] * 4 + [0] * 4
+    # by half a unit a step at most, there and back
+    assert np.allclose(episode.action[:12, 0], [0.2] * 4 + [-0.3, -0.8, -0.9, -0.9, -0.4, 0.1, 0.2, 0.2])
+
+
 def test_a_stop_of_the_operator_ends_the_session_with_the_robot_stopped():
     env = own_env()
     env.operator = Judge(env.body, 2, None)
@@ -133,7 +163,8 @@ def test_an_unsafe_action_reaches_whoever_drives_and_the_robot_is_stopped():
 
 def test_the_arm_goes_on_while_a_plan_is_late_and_then_keeps_its_place():
     env = own_env(replace(WALL, guard=TWIN.guard))
-    env.clock = __import__("postbc.robots.clock", fromlist=["x"]).WallClock(1 / TASK.fps)
+    assert env.clock.waits is False  # a twin in this process
+    env.clock = WallClock(1 / TASK.fps)
     told = sent(env)
     with vector_of(env, lead=1, execute=2) as vector:
         vector.reset([0])
@@ -149,8 +180,6 @@ def test_the_arm_goes_on_while_a_plan_is_late_and_then_keeps_its_place():
 
 
 def test_the_wall_clock_keeps_the_rate():
-    from postbc.robots.clock import WallClock
-
     env = own_env()
     env.clock = WallClock(1 / 50)
     with vector_of(env) as vector:
@@ -167,8 +196,6 @@ def test_the_wall_clock_keeps_the_rate():
 
 
 def test_late_ticks_are_counted_and_never_made_up_for():
-    from postbc.robots.clock import WallClock
-
     clock = WallClock(0.02)
     clock.start()
     time.sleep(0.07)

@@ -97,6 +97,22 @@ def test_a_session_that_is_killed_is_gone_on_with_and_nothing_is_lost(project):
     assert log()[-1] == "stop"
 
 
+def test_a_check_says_how_everything_fits_and_connects_nothing(project):
+    command = [sys.executable, "-m", "stages.finetune_robot", "--method", "bc", "--check"]
+    done = subprocess.run(
+        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    for words in (
+        "nothing was connected",
+        "state[1] = agent_pos.1",
+        "action.0 within -1 to 1",
+        "20 Hz on the wall's clock",
+    ):
+        assert words in done.stdout
+    assert not log()
+
+
 def test_a_session_that_is_interrupted_ends_in_the_safe_state(project):
     stage = start()
     until(lambda: len(commands()) >= 5)

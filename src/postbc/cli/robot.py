@@ -1,10 +1,19 @@
 """``postbc robot``: permission to move."""
 
+import subprocess
+import sys
 from typing import Annotated
 
 import typer
 
 app = typer.Typer(no_args_is_help=True, help="The robot: nothing moves unless a person armed it.")
+
+
+@app.command()
+def check(method: Annotated[str, typer.Argument(help="Whose policy: bc or postbc.")]) -> None:
+    """Say how the robot of params.yaml, the policy and the limits fit together. Connects and moves nothing."""
+    done = subprocess.run([sys.executable, "-m", "stages.finetune_robot", "--method", method, "--check"], check=False)
+    raise typer.Exit(done.returncode)
 
 
 @app.command()

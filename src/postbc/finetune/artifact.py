@@ -18,7 +18,7 @@ from postbc.storage.tensors import load_tensors
 
 POLICY, CRITICS, RUN, LEARNED = "policy", "critics", "run.json", "learned"
 
-WEIGHTS = "learned.safetensors"
+WEIGHTS, REPLAY = "learned.safetensors", "replay"
 
 
 def save_finetuned(learner: Learner, env_steps: int, folder: Path, facts: Mapping[str, Any] | None = None) -> None:
@@ -29,6 +29,10 @@ def save_finetuned(learner: Learner, env_steps: int, folder: Path, facts: Mappin
             save_critics(learner.critics, building / CRITICS)
         (building / LEARNED).mkdir()
         save_file(flatten(learner.weights())[0], building / LEARNED / WEIGHTS)
+        if played := learner.experience():
+            tensors, counts = flatten(played)
+            save_file(tensors, building / LEARNED / f"{REPLAY}.safetensors")
+            write_json(building / LEARNED / f"{REPLAY}.json", counts)
         write_manifest(building / LEARNED)
         write_json(building / RUN, {"algorithm": learner.config.algorithm, "env_steps": env_steps, **(facts or {})})
 
@@ -38,8 +42,8 @@ def env_steps(folder: Path) -> int:
     return int(read_json(folder / RUN)["env_steps"])
 
 
-def continue_from(learner: Learner, folder: Path) -> None:
-    """Give ``learner`` what another run has learned, from its finetuned folder.
+def continue_from(learner: Learner, folder: Path, replay: bool = False) -> None:
+    """Give ``learner`` what another run has learned, and its ``replay``, from its finetuned folder.
 
     Raises ConfigError where that run had another algorithm or another form, IntegrityError where the result would not be the
     policy of that folder.
@@ -53,6 +57,9 @@ def continue_from(learner: Learner, folder: Path) -> None:
     check_manifest(folder / LEARNED)
     policy = load_policy(folder / POLICY)
     learner.continue_from(policy, unflatten(load_tensors(folder / LEARNED / WEIGHTS)))
+    if replay and (folder / LEARNED / f"{REPLAY}.json").exists():
+        counts = read_json(folder / LEARNED / f"{REPLAY}.json")
+        learner.recall({**load_tensors(folder / LEARNED / f"{REPLAY}.safetensors"), **counts})
     ours, theirs = learner.policy().state_dict(), policy.state_dict()
     if ours.keys() != theirs.keys() or not all(torch.equal(ours[key], theirs[key]) for key in ours):
         raise IntegrityError(

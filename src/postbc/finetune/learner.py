@@ -62,6 +62,13 @@ class Learner(ABC):
                 f"the finetuned policy has another form than finetune_robot.finetune asks for (hidden, layers): {error}"
             ) from error
 
+    def experience(self) -> Nested:
+        """What was played, as far as it is kept to be learned from again; empty where it is not."""
+        return {}
+
+    def recall(self, experience: Nested) -> None:  # noqa: B027 - what keeps nothing has nothing to do
+        """Learn from what another run of the same algorithm on the same frozen policy has played as well."""
+
     def weights(self) -> Nested:
         """All modules, for the best policy of a run."""
         return {name: dict(module.state_dict()) for name, module in self.modules.items()}
@@ -116,6 +123,14 @@ class OffPolicy(Learner):
         """Keep transitions of raw observations."""
         seen, following = self.model.observer(batch.obs), self.model.observer(batch.following)
         self.replay.add(replace(batch, obs=seen, choice=choice, following=following))
+
+    def experience(self) -> Nested:
+        """The replay."""
+        return self.replay.state()
+
+    def recall(self, experience: Nested) -> None:
+        """Put it into the replay, the newest where it is too much."""
+        self.replay.extend(experience)
 
     def learn(self, chunks: float) -> Metrics | None:
         """The gradient steps that are due; metrics of the last."""

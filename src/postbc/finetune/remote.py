@@ -22,7 +22,7 @@ from torch import Tensor
 from postbc.config import DppoConfig, FinetuneConfig
 from postbc.errors import LearnerLostError
 from postbc.finetune.algorithms import build_learner
-from postbc.finetune.artifact import continue_from
+from postbc.finetune.artifact import POLICY, continue_from
 from postbc.finetune.learner import Learner
 from postbc.policies.folder import load_policy
 from postbc.policies.policy import Policy
@@ -37,10 +37,10 @@ OWED = "chunks_owed"  # of a state: what was played and not yet learned from
 ARRAYS = [field.name for field in fields(Transition) if field.name != "intervened"]
 
 
-def start_learner(finetuned: Path, config: FinetuneConfig, seed: int) -> Learner:
-    """The learner that goes on from a finetuned folder."""
-    learner = build_learner(load_policy(finetuned / "policy").model, config, seed)
-    continue_from(learner, finetuned)
+def start_learner(finetuned: Path, config: FinetuneConfig, seed: int, replay: bool) -> Learner:
+    """The learner that goes on from a finetuned folder, and with its ``replay``."""
+    learner = build_learner(load_policy(finetuned / POLICY).model, config, seed)
+    continue_from(learner, finetuned, replay)
     return learner
 
 
@@ -54,10 +54,10 @@ def _tree(values: dict[str, Any], arrays: Arrays) -> Nested:
 
 
 class RemoteLearner(Learner):
-    """What the driver sees. Raises what starting the other side raised; LearnerLostError when that side is gone."""
+    """What the driver sees: goes on from the ``finetuned`` folder. Raises LearnerLostError when the other side is gone."""
 
-    def __init__(self, finetuned: Path, config: FinetuneConfig, seed: int, waits: bool) -> None:
-        self.acting = start_learner(finetuned, config, seed)
+    def __init__(self, finetuned: Path, config: FinetuneConfig, seed: int, waits: bool, replay: bool = False) -> None:
+        self.acting = start_learner(finetuned, config, seed, False)
         self.config, self.model, self.critics = config, self.acting.model, self.acting.critics
         self.modules, self.generators = self.acting.modules, self.acting.generators
         self.explores_first, self.overlaps = self.acting.explores_first, self.acting.overlaps
@@ -68,7 +68,7 @@ class RemoteLearner(Learner):
         self._metrics: Metrics | None = None
         self._asked = False
         self.child = Child(MODULE)
-        self._send("make", str(finetuned.resolve()), asdict(config), seed)
+        self._send("make", str(finetuned.resolve()), asdict(config), seed, replay)
 
     def act(self, obs: Float[Tensor, "B O"], exploring: bool) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B H A"]]:
         """What the copy on this side chooses."""
@@ -108,6 +108,11 @@ class RemoteLearner(Learner):
         self.acting.load(weights)
         values, arrays = _arrays(weights)
         self._send("load", values, **arrays)
+
+    def experience(self) -> Nested:
+        """The other side's."""
+        found: Nested = self.state()["learning"].get("replay", {})
+        return found
 
     def state(self) -> Nested:
         """What the other side knows, and the random states of acting."""
@@ -187,9 +192,9 @@ class _Learning:
     def _hear(self, request: list[Any], arrays: dict[str, np.ndarray]) -> None:
         name, *arguments = request
         if name == "make":
-            folder, config, seed = arguments
+            folder, config, seed, replay = arguments
             settings = FinetuneConfig(**{**config, "dppo": DppoConfig(**config["dppo"])})
-            self.learner = start_learner(Path(folder), settings, seed)
+            self.learner = start_learner(Path(folder), settings, seed, replay)
         elif name == "store":
             obs, choice = (torch.from_numpy(arrays.pop(part)) for part in ("obs", "choice"))
             played: dict[str, Any] = {k.removeprefix("step."): v for k, v in arrays.items()}

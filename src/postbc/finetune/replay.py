@@ -55,6 +55,12 @@ class Replay:
         self._next = (self._next + count) % self.capacity
         self.size = min(self.size + count, self.capacity)
 
+    def extend(self, state: dict[str, Tensor | int]) -> None:
+        """Append what another replay's :meth:`state` holds, oldest first."""
+        oldest = int(state["next"]) % max(1, int(state["size"]))
+        parts = {name: torch.as_tensor(state[name]).roll(-oldest, 0)[-self.capacity :] for name in FIELDS}
+        self.add(Batch(**parts))
+
     def sample(self, count: int, generator: torch.Generator) -> Batch:
         """``count`` transitions drawn uniformly with replacement."""
         rows = torch.randint(self.size, (count,), generator=generator)

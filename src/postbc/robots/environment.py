@@ -52,7 +52,7 @@ class RobotEnv(TaskEnv):
         )
         low, high = (np.asarray(side, float) * self.actions.scale for side in (config.guard.low, config.guard.high))
         super().__init__(shape, low.tolist(), high.tolist())
-        self.body, self.period = body, 1 / fps
+        self.body, self.config, self.period = body, config, 1 / fps
         self.recorder: Recorder | None = None
         self.operator = make_operator(body, config.operator, body.simulated)
         self.clock: Clock = WallClock(1 / fps) if waits(config) else SimulatedClock()
@@ -150,6 +150,14 @@ class RobotEnv(TaskEnv):
         rate = self._successes / max(1, self._episodes - 1)
         facts = {"episode": self._episodes, "step": self._steps, "success_rate": min(1.0, rate)}
         self.operator.show({**facts, **self.clock.timing.recent()})
+
+    def describe(self) -> str:
+        """Which of the robot's features is which of the policy's numbers, and within which limits it moves."""
+        parts = (("state", self.state), ("environment", self.environment), ("action", self.actions))
+        lines = [line for name, channels in parts for line in channels.lines(name)]
+        limits = zip(self.actions.features, self.config.guard.low or [], self.config.guard.high or [], strict=True)
+        lines += [f"  {name} within {low:g} to {high:g}" for name, low, high in limits]
+        return "\n".join([*lines, f"  {self.config.guard}", f"  camera: {self.camera or 'none'}"])
 
     def restore(self, saved: Mapping[str, Any]) -> Observation:
         """Refuses: a robot can not go back. Raises RobotError."""

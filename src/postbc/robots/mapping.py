@@ -19,6 +19,11 @@ class Channels:
     features: tuple[str, ...]
     scale: Float[ndarray, "N"]
 
+    def lines(self, what: str) -> list[str]:
+        """For a person: which feature is which number."""
+        pairs = zip(self.features, self.scale, strict=True)
+        return [f"  {what}[{i}] = {name}" + (f" × {s:.6g}" if s != 1 else "") for i, (name, s) in enumerate(pairs)]
+
     def read(self, raw: Mapping[str, Any]) -> Float[ndarray, "N"]:
         """The policy's numbers, of what the robot says."""
         numbers: ndarray = np.array([raw[name] for name in self.features], float)
