@@ -45,7 +45,11 @@ def run(stage: Callable[[Config, argparse.Namespace], None], parser: argparse.Ar
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     die_with_parent()
-    signal.signal(signal.SIGTERM, _terminate)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # the latter is ignored in the background of a script, unless one insists
+        signal.signal(number, _terminate)
     try:
         stage(load_config(), options)
     except PostbcError as error:

@@ -1,6 +1,7 @@
 """What all tests share: no network, small thread pools, toy data."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -14,6 +15,9 @@ from postbc.demos.frames import Frames, load_frames
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the stages that tests start: workers share the cores
 _connect = socket.socket.connect
+signal.signal(
+    signal.SIGINT, signal.default_int_handler
+)  # tests press Ctrl-C, also where they run in the background of a script
 
 
 def _loopback_only(self, address):

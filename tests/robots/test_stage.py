@@ -17,6 +17,7 @@ from postbc.demos.store import listed_segments, read_store
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import env_steps, save_finetuned
 from postbc.policies.diffusion import DiffusionPolicy
+from postbc.policies.folder import load_policy
 from postbc.policies.generative import PolicyShape
 from postbc.robots.recorder import read_journal
 from postbc.sims import get_task
@@ -40,13 +41,18 @@ def project(tmp_path, monkeypatch):
     """What the stage needs of a project whose other stages have run."""
     shutil.copytree(ROOT / "conf", tmp_path / "conf")
     (tmp_path / "conf" / "task" / "reach.yaml").write_text(REACH)
-    (tmp_path / "params.yaml").write_text(PARAMS)
-    config = load_config(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    finetuned_with(PARAMS)
+    return tmp_path
+
+
+def finetuned_with(params):
+    """The artifact of finetune_sim under ``params``, after 40 steps."""
+    Path("params.yaml").write_text(params)
+    config = load_config()
     torch.manual_seed(0)
     model = DiffusionPolicy(PolicyShape(get_task("reach").make().shape, 2, config.task.chunk, 16, 1, 10, 2)).eval()
-    save_finetuned(build_learner(model, config.finetune_robot.finetune, 0), 40, tmp_path / "artifacts/finetuned_sim/bc")
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
+    save_finetuned(build_learner(model, config.finetune_robot.finetune, 0), 40, Path("artifacts/finetuned_sim/bc"))
 
 
 def start():
@@ -111,6 +117,18 @@ def test_a_check_says_how_everything_fits_and_connects_nothing(project):
     ):
         assert words in done.stdout
     assert not log()
+
+
+def test_the_papers_protocol_collects_then_learns_then_plays_the_best_of_several(project):
+    small = "{episodes: 3, updates_after: 9, hidden: 16, layers: 1, batch: 8, updates_per_chunk: 1}"
+    finetuned_with(f"task: reach\nsize: default\nprotocol: rollouts\nfinetune_robot: {{finetune: {small}}}\n")
+    _, said = start().communicate(timeout=120)
+    assert "armed by simulated" in said
+    rows = Path("plots/finetune_robot.bc.csv").read_text().splitlines()
+    assert rows[-1].split(",")[rows[0].split(",").index("training_episodes")] == "3"
+    policy = load_policy(Path("artifacts/finetuned_robot/bc/policy"))
+    assert (policy.latent, policy.samples) == ("best", 16)
+    assert len(list(read_store(Path("artifacts/recordings/bc")))) == 3
 
 
 def test_a_session_that_is_interrupted_ends_in_the_safe_state(project):
