@@ -43,7 +43,7 @@ from postbc.finetune.remote import RemoteLearner
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.generative import PolicyShape
 from postbc.robots import arming, keeper
-from postbc.robots.environment import RobotEnv, waits
+from postbc.robots.environment import RobotEnv
 from postbc.robots.guard import limits_fingerprint
 from postbc.robots.recorder import Recorder, read_journal
 from postbc.robots.remote import RemoteRobot
@@ -161,10 +161,10 @@ def session(folder: Path, finetuned: Path) -> None:
     ForkedChild.folder = folder
     robot = replace(ROBOT, options={"motor_log": str(folder / "motors")})
     learning.Child = ForkedChild
-    body = RemoteRobot(robot, TASK, waits(robot), ForkedChild)
+    body = RemoteRobot(robot, TASK, ForkedChild)
     env = RobotEnv(body, robot, TASK.fps)
-    learner = RemoteLearner(finetuned, FINETUNE, 0, waits(robot))
-    body.connect(arming.Request(robot.type, "a" * 64, limits_fingerprint(robot.guard)), folder / "arming")
+    learner = RemoteLearner(finetuned, FINETUNE, 0, body.waits)
+    body.connect(arming.Request(robot.type, "a" * 64, limits_fingerprint(robot, TASK.fps)), folder / "arming")
     env.recorder = Recorder(folder / "store", TASK.fps, {"robot": "twin"})
     vector = RobotVector(env, Pace.of(robot, TASK), 1, FINETUNE.discount)
     checkpoints, experience = Checkpoints(folder / "c", "x"), Experience(folder / "experience", "x")
@@ -306,9 +306,7 @@ def main() -> None:
     sys.stderr.write(f"{postbc.robots.twin.__name__} is loaded\n")
     chance, hows = random.Random(options.seed), list(HOW)  # noqa: S311 - moments, no secrets
     with tempfile.TemporaryDirectory() as scratch:
-        if not (policy_made := _fork(lambda: policy(Path(scratch) / "finetuned"))):
-            return
-        os.waitpid(policy_made, 0)
+        os.waitpid(_fork(lambda: policy(Path(scratch) / "finetuned")), 0)
         found = [trial(hows[i % len(hows)], Path(scratch) / "finetuned", chance) for i in range(options.trials)]
     by = {how: [one for one in found if one.how == how] for how in hows}
     rows = {

@@ -25,7 +25,7 @@ from postbc.finetune.remote import RemoteLearner, start_learner
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.generative import PolicyShape
 from postbc.robots import arming
-from postbc.robots.environment import RobotEnv, waits, with_limits
+from postbc.robots.environment import RobotEnv, with_limits
 from postbc.robots.guard import limits_fingerprint
 from postbc.robots.recorder import Recorder
 from postbc.robots.remote import RemoteRobot
@@ -85,11 +85,11 @@ def measure(who: str, hertz: int, seconds: float, scratch: Path) -> dict[str, An
     model.action_normalizer.scale[:] = torch.tensor([20.0, 20.0, 20.0, 20.0, 20.0, 40.0])
     model.action_normalizer.centre[5] = 50.0
     save_finetuned(build_learner(model, config, 0), 0, scratch / "finetuned")
-    body = RemoteRobot(robot, task, waits(robot))
+    body = RemoteRobot(robot, task)
     learner = _learner(who, scratch / "finetuned", config)
     try:
         env = RobotEnv(body, robot, hertz, get_task(task.env).features)
-        body.connect(arming.Request(robot.type, "a" * 64, limits_fingerprint(robot.guard)), scratch / "arming")
+        body.connect(arming.Request(robot.type, "a" * 64, limits_fingerprint(robot, task.fps)), scratch / "arming")
         env.recorder = Recorder(scratch / "store", hertz, {"robot": "twin"})
         vector = RobotVector(env, Pace.of(robot, task), 1, config.discount)
         try:

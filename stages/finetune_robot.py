@@ -19,10 +19,13 @@ from postbc.finetune.experience import Experience
 from postbc.finetune.remote import RemoteLearner
 from postbc.policies.folder import load_policy
 from postbc.robots import arming
-from postbc.robots.environment import RobotEnv, waits, with_limits
+from postbc.robots.environment import RobotEnv, with_limits
 from postbc.robots.guard import limits_fingerprint
+from postbc.robots.keeper import LOCKS
+from postbc.robots.lock import hold
 from postbc.robots.recorder import Recorder
 from postbc.robots.remote import RemoteRobot
+from postbc.robots.safe import label
 from postbc.robots.session import Pace, RobotVector
 from postbc.sims.starts import ROBOT, seeds
 from postbc.storage.atomic import write_csv
@@ -35,7 +38,7 @@ from stages.running import arguments, log, run
 def request(config: Config, robot: RobotConfig, method: str) -> arming.Request:
     """What an arming token must name: robot, policy, limits."""
     policy = fingerprint(paths.FINETUNED_SIM / method / POLICY)
-    return arming.Request(robot=robot.type, policy=policy, limits=limits_fingerprint(robot.guard))
+    return arming.Request(robot=label(robot), policy=policy, limits=limits_fingerprint(robot, config.task.fps))
 
 
 def environment(config: Config, robot: RobotConfig, body: RemoteRobot, method: str) -> RobotEnv:
@@ -56,10 +59,13 @@ def environment(config: Config, robot: RobotConfig, body: RemoteRobot, method: s
 def arena(config: Config, method: str, vector: RobotVector) -> Arena:
     """One robot; no looks in between, because they would cost robot time."""
     settings, folder = config.finetune_robot.finetune, paths.FINETUNED_SIM / method
-    robot = {
-        k: v for k, v in asdict(config.finetune_robot.robot).items() if k != "operator"
-    }  # who watches changes no run
-    parts = (asdict(config.task), robot, asdict(settings), config.seed, method, fingerprint(folder / POLICY))
+    # Another port, tighter limits or another person do not make another run: what was learned is gone on with.
+    named = ("type", "state", "environment_state", "camera", "action")
+    robot = {name: getattr(config.finetune_robot.robot, name) for name in named}
+    parts = (
+        asdict(config.task), robot, config.finetune_robot.replay, asdict(settings), config.seed, method,
+        fingerprint(folder / POLICY),
+    )  # fmt: skip
     kept = paths.checkpoint("finetune_robot", method)
     return Arena(
         vector=vector,
@@ -82,15 +88,16 @@ def main(config: Config, options: argparse.Namespace) -> None:
     # Looking at held-out starts would cost robot time; the curve shows the training episodes instead.
     settings = replace(config.finetune_robot.finetune, evaluate_every=config.finetune_robot.finetune.checkpoint_every)
     with ExitStack() as stack:
-        body = RemoteRobot(robot, task, waits(robot))
+        hold(LOCKS / f"finetune_robot.{method}.lock", f"the policy of {method}")
+        body = RemoteRobot(robot, task)
         stack.callback(body.stop, "the stage is over")
         env = environment(config, robot, body, method)
         if options.check:
-            clock = "the wall's clock" if waits(robot) else "a simulated clock"
+            clock = "the wall's clock" if body.waits else "a simulated clock"
             sys.stdout.write(f"{robot.type} fits the policy of {method}; nothing was connected.\n{env.describe()}\n")
             sys.stdout.write(f"  {task.fps} Hz on {clock}, {pace}\n")
             return
-        learner = RemoteLearner(folder, settings, config.seed, waits(robot), config.finetune_robot.replay)
+        learner = RemoteLearner(folder, settings, config.seed, body.waits, config.finetune_robot.replay)
         stack.callback(learner.close)
         armed = body.connect(wanted, arming.FOLDER)
         log.info("%s armed by %s", armed.robot, armed.operator)

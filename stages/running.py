@@ -1,7 +1,6 @@
 """What all stages share: arguments, configuration, logging, and how they end."""
 
 import argparse
-import ctypes
 import errno
 import logging
 import os
@@ -12,18 +11,15 @@ from collections.abc import Callable
 from postbc.compose import load_config
 from postbc.config import Config, Method
 from postbc.errors import PostbcError
+from postbc.processes import die_with_parent
 
 log = logging.getLogger("postbc")
-PR_SET_PDEATHSIG = 1
-
-
-def die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the parent dies, so that no stage, and no robot, goes on unsupervised."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
+STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def _terminate(*_: object) -> None:
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_IGN)  # a second one would break off what the first one ends
     raise KeyboardInterrupt  # so that every `finally` on the way out runs
 
 
@@ -44,11 +40,8 @@ def run(stage: Callable[[Config, argparse.Namespace], None], parser: argparse.Ar
     for name in ("lerobot", "numexpr", "matplotlib"):
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    die_with_parent()
-    for number in (
-        signal.SIGTERM,
-        signal.SIGINT,
-    ):  # the latter is ignored in the background of a script, unless one insists
+    die_with_parent()  # so that no stage, and no robot, goes on unsupervised
+    for number in STOPPING:  # also where the background of a script would ignore them
         signal.signal(number, _terminate)
     try:
         stage(load_config(), options)

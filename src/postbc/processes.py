@@ -1,5 +1,6 @@
 """Processes that serve this one, and what passes between them: JSON and numbers, never pickled objects, which run code."""
 
+import ctypes
 import json
 import signal
 import socket
@@ -16,6 +17,15 @@ Arrays = Mapping[str, np.ndarray]
 HEADER_BYTES = 64 * 2**20
 KINDS = "fiub"  # of arrays: numbers
 GRACE = 2.0  # seconds
+# What a terminal sends to all that run in it: it is for whoever started a child, who then closes the pipe.
+TERMINALS = ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def die_with_parent() -> None:
+    """Ask Linux for SIGTERM when the parent dies: another process may hold the pipe to it open."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
 
 
 class Child:
@@ -51,7 +61,9 @@ class Child:
 
 def served(serve: Callable[[Connection], None]) -> None:
     """The main program of a child's module: serve the pipe whose number stands on the command line until it closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for whoever started this, who then closes the pipe
+    for name in TERMINALS:
+        signal.signal(getattr(signal, name), signal.SIG_IGN)
+    die_with_parent()
     with Connection(int(sys.argv[1])) as pipe, suppress(EOFError, OSError):
         serve(pipe)
 

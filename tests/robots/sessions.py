@@ -6,7 +6,7 @@ from pathlib import Path
 
 from postbc.config import GuardConfig, RobotConfig, TaskConfig
 from postbc.robots import arming
-from postbc.robots.environment import RobotEnv, twin_env, waits, with_limits
+from postbc.robots.environment import RobotEnv, twin_env, with_limits
 from postbc.robots.guard import limits_fingerprint
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.session import Pace, RobotVector
@@ -17,7 +17,7 @@ POLICY = "a" * 64
 
 
 def request(config: RobotConfig) -> arming.Request:
-    return arming.Request(config.type, POLICY, limits_fingerprint(config.guard))
+    return arming.Request(config.type, POLICY, limits_fingerprint(config, TASK.fps))
 
 
 def own_env(config: RobotConfig = TWIN, task: TaskConfig = TASK) -> RobotEnv:
@@ -29,7 +29,7 @@ def own_env(config: RobotConfig = TWIN, task: TaskConfig = TASK) -> RobotEnv:
 def remote_env(folder: Path, config: RobotConfig = TWIN, task: TaskConfig = TASK):
     """A connected twin in a process of its own."""
     config = with_limits(config, task)
-    body = RemoteRobot(config, task, waits(config))
+    body = RemoteRobot(config, task)
     try:
         env = RobotEnv(body, config, task.fps)
         body.connect(request(config), folder / "arming")

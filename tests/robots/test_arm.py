@@ -22,7 +22,6 @@ from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.generative import PolicyShape
 from postbc.robots import environment
 from postbc.robots.environment import RobotEnv
-from postbc.robots.guard import limits_fingerprint
 from postbc.robots.operator.contract import Verdict
 from postbc.robots.recorder import Recorder
 from postbc.robots.safe import SafeRobot, make_robot
@@ -99,6 +98,9 @@ class Person:
     def show(self, facts):
         assert {"episode", "jitter_ms", "overruns"} <= facts.keys()
 
+    def over(self):
+        """Knows."""
+
     def close(self):
         """Goes home."""
 
@@ -120,9 +122,9 @@ def connected(config, features=FEATURES):
     from test_environment import armed
 
     robot = config.finetune_robot.robot
-    body = SafeRobot(make_robot(robot, config.task.env, {}), waits=True)
+    body = SafeRobot(make_robot(robot, config.task.env, {}), robot, config.task.fps)
     env = RobotEnv(body, robot, config.task.fps, features)
-    body.connect(armed(limits_fingerprint(robot.guard)))
+    body.connect(armed(robot, config.task.fps))
     return env
 
 

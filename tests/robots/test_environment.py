@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,6 +20,8 @@ from postbc.errors import ConfigError, NotArmedError, RobotError, UnsafeActionEr
 from postbc.features import Feature, Features
 from postbc.robots import arming
 from postbc.robots.environment import RobotEnv, with_limits
+from postbc.robots.guard import limits_fingerprint
+from postbc.robots.lock import hold
 from postbc.robots.recorder import Recorder, read_journal
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import SafeRobot, make_robot
@@ -28,8 +32,8 @@ def in_a_folder_of_its_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
-def safe_twin(config=TWIN, waits=False):
-    return SafeRobot(make_robot(config, TASK.env, {}), waits)
+def safe_twin(config=TWIN):
+    return SafeRobot(make_robot(config, TASK.env, {}), config, TASK.fps)
 
 
 def test_the_twin_is_the_task_when_nothing_is_altered():
@@ -86,24 +90,24 @@ def test_an_unsafe_action_stops_the_robot_and_is_not_sent(action, tmp_path):
 
 
 def test_nothing_is_connected_without_a_permission_for_these_limits(tmp_path):
-    hardware = safe_twin()
-    hardware.simulated = False  # as far as arming goes
-    hardware.guarded(TWIN.guard, ["action.0", "action.1"], 0.1)
+    config = RobotConfig(type="arm", guard=LIMITS)
+    hardware = SafeRobot(Arm(), config, 10.0)
+    hardware.guarded(["elbow.pos"])
     with pytest.raises(NotArmedError, match="permission"):
         hardware.connect()
-    for_others = request(replace(TWIN, guard=GuardConfig([-9.0, -9.0], [9.0, 9.0])))
-    arming.issue(tmp_path, for_others, "Ada")
+    for other in (replace(config, guard=replace(LIMITS, max_step=[9.0])), replace(config, action=["elbow.pos rad"])):
+        with pytest.raises(NotArmedError, match="other limits"):
+            hardware.connect(armed(other, 10.0))
     with pytest.raises(NotArmedError, match="other limits"):
-        hardware.connect(arming.consume(tmp_path, for_others))
-    assert not hardware.robot.is_connected
-    unguarded = safe_twin()
+        hardware.connect(armed(config, 30.0))
+    assert hardware.robot.told == []
     with pytest.raises(RobotError, match="guard"):
-        unguarded.connect()
+        SafeRobot(Arm(), config, 10.0).connect(armed(config, 10.0))
 
 
 def test_a_twin_that_needs_a_token_uses_one_up(tmp_path):
     config = with_limits(replace(TWIN, arm="token"), TASK)
-    body = RemoteRobot(config, TASK, False)
+    body = RemoteRobot(config, TASK)
     try:
         RobotEnv(body, config, TASK.fps)
         with pytest.raises(NotArmedError):
@@ -151,40 +155,47 @@ class Arm:
 
     def __init__(self):
         self.observation_features = self.action_features = {"elbow.pos": float}
-        self.at, self.told, self.fails = 10.0, [], False
+        self.at, self.told, self.fails, self.blind, self.stuck = 10.0, [], False, False, False
+        self.bus = SimpleNamespace(disconnect=lambda off: self.told.append(f"bus off, torque {'off' if off else 'on'}"))
         self.config = type("Settings", (), {"disable_torque_on_disconnect": True})()
 
     def connect(self, calibrate=True):
         assert not calibrate
 
     def get_observation(self):
-        return {"elbow.pos": self.at}
+        if self.blind:
+            raise TimeoutError("no frame")
+        return dict.fromkeys(self.observation_features, self.at)
 
     def send_action(self, action):
         if self.fails:
             raise ConnectionError("no such bus")
-        self.told.append(action["elbow.pos"])
+        self.told.append(next(iter(action.values())))
         return action
 
     def disconnect(self):
+        if self.stuck:
+            raise RuntimeError("not connected")
         self.told.append(f"off, torque {'off' if self.config.disable_torque_on_disconnect else 'on'}")
 
 
-def armed(limits):
-    return arming.Arming("arm", POLICY, limits, "Ada", 0.0, 10.0, "0" * 32)
+def armed(config, fps):
+    return arming.Arming(config.type, POLICY, limits_fingerprint(config, fps), "Ada", 0.0, 10.0, "0" * 32)
 
 
-def arm_behind(guard):
-    from postbc.robots.guard import limits_fingerprint
-
-    safe = SafeRobot(Arm(), waits=False)
-    safe.guarded(guard, ["elbow.pos"], 0.1)
-    safe.connect(armed(limits_fingerprint(guard)))
+def arm_behind(guard, arm=None):
+    config = RobotConfig(type="arm", guard=guard)
+    safe = SafeRobot(arm or Arm(), config, 10.0)
+    safe.guarded(list(safe.action_features))
+    safe.connect(armed(config, 10.0))
     return safe
 
 
+LIMITS = GuardConfig([0.0], [90.0], [5.0])
+
+
 def test_positions_count_from_where_the_arm_is_and_a_stop_holds_it_there():
-    safe = arm_behind(GuardConfig([0.0], [90.0], [5.0]))
+    safe = arm_behind(LIMITS)
     safe.begin()
     assert safe.act(np.array([90.0])) == [15.0]
     safe.robot.at = 12.0
@@ -196,35 +207,141 @@ def test_positions_count_from_where_the_arm_is_and_a_stop_holds_it_there():
 
 
 def test_release_switches_the_torque_off_and_an_arm_outside_of_its_limits_is_not_told_to_hold():
-    safe = arm_behind(GuardConfig([0.0], [90.0], [5.0], on_stop="release"))
+    safe = arm_behind(replace(LIMITS, on_stop="release"))
     safe.stop("enough")
     assert safe.robot.told == ["off, torque off"]
-    safe = arm_behind(GuardConfig([0.0], [90.0], [5.0]))
+    safe = arm_behind(LIMITS)
     safe.robot.at = 91.0
     safe.stop("enough")
     assert safe.robot.told == ["off, torque on"]
 
 
+def test_an_arm_whose_camera_is_lost_is_held_where_it_was_last_seen():
+    safe = arm_behind(LIMITS)
+    safe.begin()
+    safe.robot.blind = True
+    safe.robot.is_connected = False  # as LeRobot's drivers say when one camera is not
+    with pytest.raises(TimeoutError):
+        safe.observe()
+    safe.stop("the camera is lost")
+    assert safe.robot.told == [10.0, "off, torque on"]
+
+
+def test_a_robot_that_can_not_be_disconnected_as_a_whole_is_at_its_bus():
+    safe = arm_behind(replace(LIMITS, on_stop="release"))
+    safe.robot.stuck = True
+    safe.stop("enough")
+    assert safe.robot.told == ["bus off, torque off"]
+
+
+def test_a_velocity_is_no_position_and_a_stop_commands_none():
+    base = Arm()
+    base.observation_features = base.action_features = {"x.vel": float}
+    safe = arm_behind(GuardConfig([-1.0], [1.0], [0.5]), base)
+    safe.begin()
+    assert safe.act(np.array([0.4])) == [0.4]
+    safe.stop("enough")
+    assert base.told == [0.4, 0.0, "off, torque on"]
+
+
 def test_a_bus_that_is_lost_ends_in_the_safe_state():
-    safe = arm_behind(GuardConfig([0.0], [90.0]))
+    safe = arm_behind(LIMITS)
     safe.begin()
     safe.robot.fails = True
     with pytest.raises(ConnectionError):
-        safe.act(np.array([20.0]))
+        safe.act(np.array([12.0]))
     assert safe.stopped == "no such bus"
     assert safe.robot.told == ["off, torque on"]
 
 
 def test_an_arm_that_is_not_calibrated_is_not_moved():
-    safe = SafeRobot(Arm(), waits=False)
-    safe.robot.is_calibrated = False
-    guard = GuardConfig([0.0], [90.0])
-    safe.guarded(guard, ["elbow.pos"], 0.1)
-    from postbc.robots.guard import limits_fingerprint
-
+    arm = Arm()
+    arm.is_calibrated = False
     with pytest.raises(RobotError, match="lerobot-calibrate"):
-        safe.connect(armed(limits_fingerprint(guard)))
-    assert safe.stopped
+        arm_behind(LIMITS, arm)
+    assert arm.told[-1] == "off, torque on"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (RobotConfig(type="arm", guard=LIMITS, clock="simulated"), "moves in real time"),
+        (RobotConfig(type="arm", guard=GuardConfig([0.0], [90.0])), "max_speed or max_step"),
+        (
+            RobotConfig(type="arm", guard=GuardConfig([0.0, 0.0], [90.0, 1.0], [5.0, 1.0])),
+            r"low has 2 numbers.*elbow\.pos",
+        ),
+        (RobotConfig(type="arm", guard=replace(LIMITS, heartbeat=0.15)), "heartbeat"),
+        (RobotConfig(type="arm", guard=replace(LIMITS, max_step=[])), "max_step has 0 numbers"),
+    ],
+)
+def test_limits_that_bound_nothing_are_refused(config, words):
+    with pytest.raises(ConfigError, match=words):
+        SafeRobot(Arm(), config, 10.0).guarded(["elbow.pos"])
+
+
+def test_limits_are_fixed_once_a_robot_was_connected():
+    safe = arm_behind(LIMITS)
+    with pytest.raises(RobotError, match="can not be changed"):
+        safe.guarded(["elbow.pos"])
+
+
+def test_a_driver_that_hangs_is_waited_for_no_longer_than_asked():
+    safe, let_go = arm_behind(LIMITS), threading.Event()
+    safe.robot.get_observation = lambda: let_go.wait(20) and {"elbow.pos": 0.0}
+    looking = threading.Thread(target=safe.observe)
+    looking.start()
+    until = time.monotonic() + 10
+    while safe._lock.acquire(blocking=False) and time.monotonic() < until:
+        safe._lock.release()
+    assert safe.stop("hangs", within=0.05) is False
+    let_go.set()
+    looking.join()
+    assert safe.stop("hangs", within=1.0) is True
+
+
+def test_a_number_that_is_lost_stops_the_robot_before_it_is_recorded(tmp_path):
+    env = own_env()
+    env.recorder = Recorder(tmp_path / "store", TASK.fps, {})
+    env.reset(seed=0)
+    env.step(np.zeros(2))
+    look = env.body.robot.get_observation
+    env.body.robot.get_observation = lambda: {**look(), "agent_pos.1": float("nan")}
+    with pytest.raises(RobotError, match=r"agent_pos\.1 is nan"):
+        env.step(np.zeros(2))
+    assert env.body.stopped
+    (episode,) = read_store(tmp_path / "store")
+    assert np.isfinite(episode.obs["agent_pos"]).all()
+
+
+def test_a_stop_is_heard_also_where_there_is_no_action_to_send():
+    env = own_env()
+    env.reset(seed=0)
+    env.step(np.zeros(2))
+    env.operator.stopped = lambda: True
+    with pytest.raises(RobotError, match="operator stopped"):
+        env.keep()
+    assert env.body.stopped
+
+
+def test_one_session_at_a_time(tmp_path):
+    held = hold(tmp_path / "lock", "this arm")
+    code = f"from pathlib import Path\nfrom postbc.robots.lock import hold\nhold(Path({str(tmp_path / 'lock')!r}), 'this arm')"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "another session runs with this arm" in done.stderr
+    os.close(held)
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGINT])
+def test_what_a_terminal_sends_does_not_keep_a_robot_from_its_safe_state(number, tmp_path):
+    log = tmp_path / "motors"
+    with remote_env(tmp_path, replace(TWIN, options={"motor_log": str(log)})) as env:
+        env.reset(seed=0)
+        env.step(np.zeros(2))
+        env.body.child.process.send_signal(number)
+        env.step(np.zeros(2))
+    assert json.loads(log.read_text().splitlines()[-1])[1] == "stop"
 
 
 def test_every_step_is_recorded_as_executed(tmp_path):
@@ -248,6 +365,7 @@ def test_every_step_is_recorded_as_executed(tmp_path):
 KILLED = """
 import os, signal, sys
 from pathlib import Path
+from postbc.robots.guard import limits_fingerprint
 from postbc.robots.recorder import Recorder
 recorder = Recorder(Path(sys.argv[1]), 10, {"robot": "twin"})
 for episode in range(2):
@@ -304,7 +422,7 @@ def test_a_real_robot_is_not_evaluated_in_this_process(monkeypatch):
 
     monkeypatch.setattr(environment, "make_robot", lambda *_: Arm())
     with pytest.raises(RobotError, match="no simulated robot"):
-        own_env(RobotConfig(type="arm"), TaskConfig(name="reach", env="reach"))
+        own_env(RobotConfig(type="arm", guard=LIMITS), TaskConfig(name="reach", env="reach"))
 
 
 def test_the_process_that_holds_a_robot_ends_with_its_owner(tmp_path):

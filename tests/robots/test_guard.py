@@ -1,10 +1,12 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from postbc.config import GuardConfig, WorkspaceConfig
+from postbc.config import GuardConfig, RobotConfig, WorkspaceConfig
 from postbc.errors import ConfigError, RobotError, UnsafeActionError
 from postbc.robots.guard import Guard, limits_fingerprint
 
@@ -156,4 +158,6 @@ def test_a_configuration_must_be_possible():
 
 def test_the_fingerprint_changes_with_the_limits():
     others = [GuardConfig([-1.0, 0.0], [1.0, 2.0]), GuardConfig([-1.0, 0.0], [1.0, 2.0], [0.5, 2.0], workspace=BOX)]
-    assert len({limits_fingerprint(one) for one in (LIMITS, *others)}) == 3
+    robots = [RobotConfig(guard=limits) for limits in (LIMITS, *others)]
+    robots += [replace(robots[0], clock="wall"), replace(robots[0], action=["b", "a"])]
+    assert len({limits_fingerprint(one, fps) for one in robots for fps in (10, 20)}) == 10

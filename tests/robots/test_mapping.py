@@ -3,27 +3,27 @@ import pytest
 
 from postbc.errors import ConfigError, MismatchError
 from postbc.features import Feature, Features, factor
-from postbc.robots.mapping import match
+from postbc.robots.mapping import Robot, match
 
 KNOWN = ["elbow.pos", "wrist.pos", "jaw.pos", "agent_pos.0"]
 WANTED = (Feature("wrist.pos", "rad"), Feature("elbow.pos", "rad"))
 
 
 def test_numbers_are_read_in_the_policys_order_and_units():
-    channels = match("state", ["wrist.pos deg", "elbow.pos deg"], WANTED, KNOWN, "agent_pos.")
+    channels = match("state", ["wrist.pos deg", "elbow.pos deg"], WANTED, Robot(KNOWN), "agent_pos.")
     raw = {"elbow.pos": 180.0, "wrist.pos": 90.0, "jaw.pos": 1.0, "agent_pos.0": 0.0}
     assert np.allclose(channels.read(raw), [np.pi / 2, np.pi])
 
 
 def test_without_a_choice_the_policys_names_are_taken_or_those_of_a_nameless_robot():
-    assert match("state", None, WANTED, KNOWN, "agent_pos.").features == ("wrist.pos", "elbow.pos")
-    assert match("state", None, None, KNOWN, "agent_pos.").features == ("agent_pos.0",)
-    assert match("action", None, None, KNOWN, "").features == tuple(KNOWN)
+    assert match("state", None, WANTED, Robot(KNOWN), "agent_pos.").features == ("wrist.pos", "elbow.pos")
+    assert match("state", None, None, Robot(KNOWN), "agent_pos.").features == ("agent_pos.0",)
+    assert match("action", None, None, Robot(KNOWN), "").features == tuple(KNOWN)
 
 
 def test_other_names_are_mapped():
     wanted = (Feature("joint_1", "deg"),)
-    channels = match("state", {"joint_1": "elbow.pos rad"}, wanted, KNOWN, "")
+    channels = match("state", {"joint_1": "elbow.pos rad"}, wanted, Robot(KNOWN), "")
     assert channels.features == ("elbow.pos",)
     assert channels.scale[0] == pytest.approx(180 / np.pi)
 
@@ -47,7 +47,7 @@ def test_other_names_are_mapped():
 )
 def test_what_does_not_fit_is_named(chosen, error, words):
     with pytest.raises(error, match=words):
-        match("state", chosen, WANTED, KNOWN, "agent_pos.")
+        match("state", chosen, WANTED, Robot(KNOWN), "agent_pos.")
 
 
 def test_names_and_units_survive_json():
@@ -60,3 +60,11 @@ def test_names_and_units_survive_json():
 )
 def test_factors(unit, wanted, value):
     assert factor(unit, wanted) == pytest.approx(value)
+
+
+def test_a_real_robot_must_say_its_units_where_the_policy_has_some():
+    with pytest.raises(
+        MismatchError, match=r"in which unit.*wrist\.pos, elbow\.pos.*write for instance `wrist\.pos rad`"
+    ):
+        match("state", ["wrist.pos", "elbow.pos"], WANTED, Robot(KNOWN, speaks=False), "")
+    assert match("state", ["elbow.pos"], (Feature("elbow.pos"),), Robot(KNOWN, speaks=False), "").scale[0] == 1

@@ -63,6 +63,7 @@ class Progress:
     best: float = -1.0  # success of the best policy looked at, its mean best reward, after how many steps it was
     best_reward: float = 0.0
     best_at: int = 0
+    learned_after: bool = False  # whether `updates_after` have been made
 
     def state(self) -> dict[str, Any]:
         """JSON form."""
@@ -101,6 +102,7 @@ class _Run:
         self.progress, self.best, self.watch = Progress(), Nested(), arena.watch
         self._last: Transition | None = None
         self._due = False  # whether a checkpoint is
+        self.obs: np.ndarray | None
         saved = arena.checkpoints.load()
         if saved is None:
             arena.journal.begin([])
@@ -113,11 +115,15 @@ class _Run:
             self.obs = arena.vector.restore(arena.starts[self.progress.base :], saved["episodes"])
         else:
             self._recover()
-            self.obs = self._reset()
+            self.obs = None if self._ended() else self._reset()
 
     def _recover(self) -> None:
         """Learn from what was gone through after the last checkpoint."""
+        begun, over = -1, True
         for record in self.arena.experience.since(self.progress.env_steps):
+            if record.starts_used != begun and not over:  # the session ended in the middle of an episode
+                self.learner.cut()
+            begun, over = record.starts_used, bool((record.step.terminated | record.step.truncated).all())
             self._take(record.obs, record.choice, record.step)
             self.progress.starts_used = record.starts_used
             self._learn()
@@ -139,11 +145,13 @@ class _Run:
         progress, config, started = self.progress, self.config, time.monotonic()
         first = progress.env_steps
         bar.advance(first)
+        if self._ended():
+            self._learn_after()
         while not self._ended():
             before = progress.env_steps
             self._step()
-            if self._ended() and config.updates_after:
-                self._learn(config.updates_after / config.updates_per_chunk)
+            if self._ended():
+                self._learn_after()
             if crossed(before, progress.env_steps, config.evaluate_every) or self._ended():
                 self._look()
                 if self.arena.evaluate is not None and not self._ended():
@@ -154,11 +162,19 @@ class _Run:
             rate = (progress.env_steps - first) / max(time.monotonic() - started, 1e-9)
             bar.advance(progress.env_steps - before, f"success {_mean(progress.recent):.2f} {rate:.0f} steps/s")
 
+    def _learn_after(self) -> None:
+        """Once, when the budget is spent, and again after a run that was killed meanwhile."""
+        progress, config = self.progress, self.config
+        if config.updates_after and not progress.learned_after:
+            self._learn(config.updates_after / config.updates_per_chunk)
+            progress.learned_after = True
+
     def _step(self) -> None:
         """A chunk in every environment, and learning from those before it meanwhile where the learner can."""
         progress, vector, learner = self.progress, self.arena.vector, self.learner
         if self._last is not None:
             self.obs = vector.ready(self._last)
+        assert self.obs is not None  # noqa: S101 - there is a budget to spend
         obs = torch.from_numpy(self.obs)
         with self.watch("sampling"):
             choice, chunk = learner.act(obs, progress.env_steps < self.initial_steps)
@@ -173,8 +189,8 @@ class _Run:
         self._take(obs, choice, step)
         progress.starts_used, self._last = progress.base + vector.used, step
         self.arena.experience.add(Record(obs, choice, step, progress.env_steps, progress.starts_used))
-        if not learner.overlaps:
-            self._learn()
+        if not learner.overlaps and (self.arena.restorable or self._between_episodes()):
+            self._learn()  # on a robot nothing waits for it in the middle of an episode
 
     def _take(self, obs: Tensor, choice: Tensor, step: Transition) -> None:
         """Store and count; what a person did is not what was chosen, so nothing is learned from it here."""

@@ -3,6 +3,7 @@
 Records of whole transitions behind each other, each a length and then a safetensors file. What a kill cut off is left out.
 """
 
+import logging
 import os
 import struct
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from postbc.sims.vector import Transition
 
+log = logging.getLogger("postbc")
 LENGTH = struct.Struct("<Q")
 ARRAYS = [field.name for field in fields(Transition) if field.name != "intervened"]
 
@@ -61,13 +63,14 @@ class Experience:
             os.close(file)
 
     def _mend(self) -> None:
-        """Cut off what is not whole, or all of it where it is another run's, so that what is appended can be read."""
+        """Cut off what is not whole, put aside what is another run's, so that what is appended can be read."""
         assert self.path is not None  # noqa: S101 - the callers ask
         parts, self._mended = list(self._parts()), True
         if parts and parts[0] == self.identity:
             os.truncate(self.path, sum(LENGTH.size + len(part) for part in parts))
-        else:
-            self.path.unlink(missing_ok=True)
+        elif parts:
+            aside = self.path.with_name(f"{self.path.name}.{self.path.stat().st_mtime_ns}")
+            log.warning("what a run with other settings has gone through is kept as %s", self.path.rename(aside))
 
     def since(self, env_steps: int) -> Iterator[Record]:
         """Records of this run after ``env_steps``, in order; none of another run's."""
@@ -83,12 +86,12 @@ class Experience:
                 yield Record(obs, choice, step, steps, starts)
 
     def _parts(self) -> Iterator[bytes]:
-        data = self.path.read_bytes() if self.path is not None and self.path.exists() else b""
+        data = memoryview(self.path.read_bytes() if self.path is not None and self.path.exists() else b"")
         while len(data) >= LENGTH.size:
             (size,) = LENGTH.unpack_from(data)
             body, data = data[LENGTH.size : LENGTH.size + size], data[LENGTH.size + size :]
             if len(body) == size:
-                yield body
+                yield bytes(body)
 
     def clear(self) -> None:
         """A checkpoint holds it all."""

@@ -20,11 +20,13 @@ def make_device(
     Raises ConfigError, which names ``field`` of params.yaml, where LeRobot knows no such device, the device other options, or
     a package is missing.
     """
+    import draccus
+
     _know(field, name, registry)
-    given: dict[str, Any] = {"id": name, "calibration_dir": CALIBRATION, **options}
+    given: dict[str, Any] = {"id": name, "calibration_dir": str(CALIBRATION), **options}
     try:
-        return make(registry.get_choice_class(name)(**given))  # type: ignore[attr-defined]
-    except TypeError as error:
+        return make(draccus.decode(registry.get_choice_class(name), given))  # type: ignore[attr-defined]
+    except (TypeError, ValueError, draccus.utils.DraccusException) as error:
         raise ConfigError(f"{field}.options: {error}") from error
     except ImportError as error:
         raise ConfigError(f"{field}.type = {name!r} needs a package that is not installed: {error}") from error

@@ -11,7 +11,7 @@ from postbc.errors import ConfigError, RobotError, StoppedError
 from postbc.features import Features
 from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape
 from postbc.robots.clock import Clock, SimulatedClock, WallClock
-from postbc.robots.mapping import match
+from postbc.robots.mapping import Robot, match
 from postbc.robots.operator import Verdict, make_operator
 from postbc.robots.recorder import Recorder
 from postbc.robots.safe import SIMULATED, Body, SafeRobot, make_robot
@@ -19,11 +19,6 @@ from postbc.sims import get_task
 from postbc.sims.task import Observation, TaskEnv
 
 SHOWN = 10  # control steps after which the operator sees new facts
-
-
-def waits(config: RobotConfig) -> bool:
-    """Whether the control loop keeps to the wall's clock."""
-    return config.clock == "wall" or (config.clock == "auto" and config.type != SIMULATED)
 
 
 class RobotEnv(TaskEnv):
@@ -36,16 +31,22 @@ class RobotEnv(TaskEnv):
         seen = body.observation_features
         numbers = [name for name, kind in seen.items() if not isinstance(kind, tuple)]
         own = (None, None, None) if features is None else (features.state, features.environment, features.action)
-        self.state = match("state", config.state, own[0], numbers, f"{STATE}.")
-        self.environment = match("environment_state", config.environment_state, own[1], numbers, f"{ENVIRONMENT}.")
-        self.actions = match("action", config.action, own[2], list(body.action_features), "")
+        self.state = match("state", config.state, own[0], Robot(numbers, body.simulated), f"{STATE}.")
+        self.environment = match(
+            "environment_state", config.environment_state, own[1], Robot(numbers, body.simulated), f"{ENVIRONMENT}."
+        )
+        self.actions = match("action", config.action, own[2], Robot(list(body.action_features), body.simulated), "")
         if sorted(self.actions.features) != sorted(body.action_features):
             raise ConfigError(
                 f"{config.type} takes {', '.join(body.action_features)}; finetune_robot.robot.action gives "
                 f"{', '.join(self.actions.features)}."
             )
-        body.guarded(config.guard, self.actions.features, 1 / fps)
+        body.guarded(self.actions.features)
         picture = seen.get(config.camera)
+        if picture is float:
+            raise ConfigError(
+                f"finetune_robot.robot.camera = {config.camera!r} is a number; {config.type} has no such image."
+            )
         self.camera = config.camera if picture else None
         shape = ObsShape(
             len(self.state.features), len(self.environment.features), (picture[2], *picture[:2]) if picture else None
@@ -55,8 +56,7 @@ class RobotEnv(TaskEnv):
         self.body, self.config, self.period = body, config, 1 / fps
         self.recorder: Recorder | None = None
         self.operator = make_operator(body, config.operator, body.simulated)
-        self.clock: Clock = WallClock(1 / fps) if waits(config) else SimulatedClock()
-        self.positions = set(self.actions.features) <= set(numbers)  # whether what is commanded is also measured
+        self.clock: Clock = WallClock(1 / fps) if body.waits else SimulatedClock()
         self._episodes, self._successes, self._steps, self._moving = 0, 0, 0, False
         self._last: np.ndarray | None = None
 
@@ -79,11 +79,16 @@ class RobotEnv(TaskEnv):
         if self._moving:
             self._moving = False
             self.body.rest()
+            self.operator.over()
 
     def observe(self) -> Observation:
         """What the robot's features say now, in the policy's units."""
         self._raw = raw = self.body.observe()
         seen = {STATE: self.state.read(raw), ENVIRONMENT: self.environment.read(raw)}
+        for channels, numbers in zip((self.state, self.environment), seen.values(), strict=True):
+            if not np.isfinite(numbers).all():
+                lost = channels.features[int(np.argmin(np.isfinite(numbers)))]
+                raise RobotError(f"the robot says that {lost} is {raw[lost]}: not finite; it was stopped.")
         found: Observation = {key: numbers.astype(np.float32) for key, numbers in seen.items()}
         return {**found, PIXELS: np.asarray(raw[self.camera], np.uint8)} if self.camera else found
 
@@ -98,8 +103,7 @@ class RobotEnv(TaskEnv):
         What the operator calls a failure ends the episode like the time limit: without a success, and not for ever.
         """
         try:
-            if self.operator.stopped():
-                raise StoppedError("the operator stopped the robot.")
+            self._require_going()
             if not self._moving:
                 self._go()
             person = self.operator.action()
@@ -114,6 +118,10 @@ class RobotEnv(TaskEnv):
             self.stop(str(error))
             raise
 
+    def _require_going(self) -> None:
+        if self.operator.stopped():
+            raise StoppedError("the operator stopped the robot.")
+
     def _in_its_units(self, action: np.ndarray) -> np.ndarray:
         wanted, scale = np.asarray(action, float), self.actions.scale
         return (
@@ -122,9 +130,10 @@ class RobotEnv(TaskEnv):
 
     def keep(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """A control step for which there is no action: a commanded position is commanded again, anything else is not."""
-        if self._last is not None and self.positions:
+        if self._last is not None and self.body.positions:
             return self.step(self._last * self.actions.scale)
         try:
+            self._require_going()
             return self._after(None, False)
         except BaseException as error:
             self.stop(str(error))
@@ -184,10 +193,11 @@ class RobotEnv(TaskEnv):
 
 def twin_env(config: RobotConfig, task: TaskConfig) -> RobotEnv:
     """The twin in this process, connected, for evaluating on it. Raises RobotError for anything that is not simulated."""
-    body = SafeRobot(make_robot(config, task.env, dict(task.options)), waits=False)
+    robot, config = make_robot(config, task.env, dict(task.options)), with_limits(replace(config, clock="auto"), task)
+    body = SafeRobot(robot, config, task.fps)
     if not body.simulated:
         raise RobotError(f"{config.type} is no simulated robot: it is played by finetune_robot alone.")
-    env = RobotEnv(body, with_limits(replace(config, clock="simulated"), task), task.fps, get_task(task.env).features)
+    env = RobotEnv(body, config, task.fps, get_task(task.env).features)
     body.connect()
     return env
 

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from postbc.config import GuardConfig
+from postbc.config import GuardConfig, RobotConfig
 from postbc.errors import RobotError, UnsafeActionError
 
 # float32 policies reach their own limits only up to rounding; this share of the range is granted, then cut off.
@@ -38,13 +38,9 @@ class Guard:
                 "without limits nothing moves. Set them in params.yaml."
             )
         self.low, self.high = np.asarray(config.low, float), np.asarray(config.high, float)
-        everything = (self.high - self.low).tolist() if len(self.low) == len(self.high) else []
-        steps = (
-            np.asarray(config.max_step or everything, float),
-            period * np.asarray(config.max_speed or everything, float),
-        )
-        if config.max_speed is None:
-            steps = steps[0], steps[0]
+        everything = self.high - self.low if len(self.low) == len(self.high) else np.empty(0)
+        step = everything if config.max_step is None else np.asarray(config.max_step, float)
+        steps = step, step if config.max_speed is None else period * np.asarray(config.max_speed, float)
         same = self.low.ndim == 1 and len(self.low) == len(self.high) == len(steps[0]) == len(steps[1])
         limits = np.stack([self.low, self.high, *steps]) if same else np.array([[np.nan]])
         if not np.isfinite(limits).all() or (self.low >= self.high).any() or (np.stack(steps) <= 0).any():
@@ -111,6 +107,7 @@ class Guard:
             )
 
 
-def limits_fingerprint(config: GuardConfig) -> str:
-    """Hex sha256 of the limits, which an arming token names."""
-    return sha256(json.dumps(asdict(config), sort_keys=True).encode()).hexdigest()
+def limits_fingerprint(config: RobotConfig, fps: float) -> str:
+    """Hex sha256 of what bounds the motion, which an arming token names: limits, clock, rate, and what the numbers mean."""
+    parts = asdict(config.guard), config.clock, float(fps), config.state, config.environment_state, config.action
+    return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

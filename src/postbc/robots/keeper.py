@@ -5,7 +5,6 @@ refuses, and brings the robot into its safe state when the control process asks 
 episode, says nothing for as long as `guard.heartbeat`; likewise when it is asked to end, or a driver fails.
 """
 
-import ctypes
 import logging
 import os
 import signal
@@ -13,26 +12,30 @@ import sys
 import threading
 import time
 from dataclasses import asdict
+from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from postbc.config import GuardConfig, RobotConfig, WorkspaceConfig
+from postbc.config import GuardConfig, OperatorConfig, RobotConfig, WorkspaceConfig
 from postbc.errors import NotArmedError, PostbcError, RobotError
 from postbc.processes import receive, send, served
 from postbc.robots import arming
-from postbc.robots.safe import SafeRobot, make_robot
+from postbc.robots.lock import hold
+from postbc.robots.safe import SafeRobot, label, make_robot
 
-STUCK = 1.0  # seconds that a driver may block the way to the safe state before the process ends without it
-_PR_SET_PDEATHSIG = 1
+STUCK = 1.0  # seconds for which a call of the driver may keep the robot from being stopped before the process ends without it
+LOCKS = Path(".work/robot")
+log = logging.getLogger("postbc")
 
 
-def limits_of(content: dict[str, Any]) -> GuardConfig:
-    """A guard's configuration from its JSON."""
-    box = content["workspace"]
-    return GuardConfig(**{**content, "workspace": WorkspaceConfig(**box) if box else None})
+def robot_of(content: dict[str, Any]) -> RobotConfig:
+    """A robot's configuration from its JSON, without its operator, who is not here."""
+    box = content["guard"]["workspace"]
+    guard = GuardConfig(**{**content["guard"], "workspace": WorkspaceConfig(**box) if box else None})
+    return RobotConfig(**{**content, "guard": guard, "operator": OperatorConfig()})
 
 
 class Watchdog:
@@ -55,19 +58,18 @@ class Watchdog:
         while not self.robot.stopped:
             time.sleep(self.patience / 10)
             if time.monotonic() > self._deadline:
-                last_resort = threading.Timer(STUCK, os._exit, [1])
-                last_resort.daemon = True
-                last_resort.start()  # a driver that hangs holds the lock for ever; the motors keep their last command
-                self.robot.stop(f"nothing was heard from the control loop for {self.patience:g} s")
-                last_resort.cancel()
+                why = f"nothing was heard from the control loop for {self.patience:g} s"
+                if not self.robot.stop(why, within=STUCK):
+                    log.error("the driver hangs, so that the robot can not be told anything: use its power switch")
+                    os._exit(1)
 
 
-def permission(robot: SafeRobot, arm: str, wanted: arming.Request, folder: Path) -> arming.Arming:
+def permission(robot: SafeRobot, wanted: arming.Request, folder: Path) -> arming.Arming:
     """Use up an arming token; a simulated robot issues its own where it may. Raises NotArmedError otherwise."""
     try:
         return arming.consume(folder, wanted)
     except NotArmedError:
-        if arm != "simulated" or not robot.simulated:
+        if robot.config.arm != "simulated" or not robot.simulated:
             raise
     arming.issue(folder, wanted, operator="simulated")
     return arming.consume(folder, wanted)
@@ -79,6 +81,7 @@ class Keeper:
     def __init__(self, pipe: Connection) -> None:
         self.pipe = pipe
         self.robot: SafeRobot | None = None
+        self._moving = False
 
     def serve(self) -> None:
         """Answer until the pipe closes; the robot is stopped then, however that came about."""
@@ -114,27 +117,35 @@ class Keeper:
             self._watchdog.pat()
         return self.robot
 
-    def do_make(self, config: dict[str, Any], env: str, options: dict[str, Any], waits: bool) -> dict[str, Any]:
+    def do_make(self, config: dict[str, Any], env: str, options: dict[str, Any], fps: float) -> dict[str, Any]:
         """Build the robot, unconnected; what it can observe and do."""
-        self.arm, self._moving = config["arm"], False
-        limits = limits_of(config["guard"])
-        made = RobotConfig(type=config["type"], options=config["options"], guard=limits)
-        self.robot = SafeRobot(make_robot(made, env, options), waits)
+        if self.robot:
+            raise RobotError("this process holds a robot already.")
+        made = robot_of(config)
+        robot = SafeRobot(make_robot(made, env, options), made, fps)
+        self._lock = (
+            None
+            if robot.simulated
+            else hold(LOCKS / f"{sha256(label(made).encode()).hexdigest()[:16]}.lock", label(made))
+        )
         # Where time stands still between actions nobody can be late.
-        self._watchdog = Watchdog(self.robot, limits.heartbeat if waits else float("inf"))
-        images = {n: kind for n, kind in self.robot.observation_features.items() if isinstance(kind, tuple)}
-        numbers = [name for name in self.robot.observation_features if name not in images]
-        said = {"numbers": numbers, "images": images, "actions": list(self.robot.action_features)}
-        return {"simulated": self.robot.simulated, **said}
+        self._watchdog = Watchdog(robot, made.guard.heartbeat if robot.waits else float("inf"))
+        self.robot = robot
+        images = {n: kind for n, kind in robot.observation_features.items() if isinstance(kind, tuple)}
+        numbers = [name for name in robot.observation_features if name not in images]
+        said = {"numbers": numbers, "images": images, "actions": list(robot.action_features)}
+        return {"simulated": robot.simulated, "waits": robot.waits, **said}
 
-    def do_guarded(self, limits: dict[str, Any], actions: list[str], period: float) -> None:
-        """Set the limits."""
-        self._awake().guarded(limits_of(limits), actions, period)
+    def do_guarded(self, actions: list[str]) -> bool:
+        """Set the limits; whether actions are positions."""
+        robot = self._awake()
+        robot.guarded(actions)
+        return robot.positions
 
     def do_connect(self, wanted: dict[str, str], folder: str) -> dict[str, Any]:
         """Use up a permission, and connect."""
         robot = self._awake()
-        armed = permission(robot, self.arm, arming.Request(**wanted), Path(folder))
+        armed = permission(robot, arming.Request(**wanted), Path(folder))
         robot.connect(armed)
         return asdict(armed)
 
@@ -174,17 +185,17 @@ class Keeper:
         self._awake().stop(reason)
 
 
-def _end(*_: object) -> None:
-    sys.exit(143)
-
-
 def serve(pipe: Connection) -> None:
     """Hold a robot for whoever has the other end of ``pipe``."""
-    signal.signal(signal.SIGTERM, _end)
-    if sys.platform == "linux":  # whoever started this may die while another process holds the pipe open
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    keeper = Keeper(pipe)
+
+    def end(*_: object) -> None:
+        if keeper.robot is None or keeper.robot.stopped is None:  # on its way to safety it is not disturbed
+            sys.exit(143)
+
+    signal.signal(signal.SIGTERM, end)
     logging.basicConfig(level=logging.WARNING, format="robot: %(message)s", stream=sys.stderr)
-    Keeper(pipe).serve()
+    keeper.serve()
 
 
 if __name__ == "__main__":

@@ -18,11 +18,15 @@ class Channels:
 
     features: tuple[str, ...]
     scale: Float[ndarray, "N"]
+    units: tuple[str, ...]  # the policy's, "" where it has none
 
     def lines(self, what: str) -> list[str]:
-        """For a person: which feature is which number."""
-        pairs = zip(self.features, self.scale, strict=True)
-        return [f"  {what}[{i}] = {name}" + (f" × {s:.6g}" if s != 1 else "") for i, (name, s) in enumerate(pairs)]
+        """For a person: which feature is which number, in which unit of the policy's."""
+        parts = zip(self.features, self.scale, self.units, strict=True)
+        return [
+            f"  {what}[{i}] = {name}{f' × {s:.6g}' * (s != 1)} {unit}".rstrip()
+            for i, (name, s, unit) in enumerate(parts)
+        ]
 
     def read(self, raw: Mapping[str, Any]) -> Float[ndarray, "N"]:
         """The policy's numbers, of what the robot says."""
@@ -48,13 +52,22 @@ def _chosen(section: str, chosen: Any) -> dict[str, tuple[str, str]]:
     return {name: (entry[0], entry[1] if len(entry) == 2 else "") for name, entry in named.items()}
 
 
-def match(section: str, chosen: Any, wanted: Sequence[Feature] | None, known: Sequence[str], prefix: str) -> Channels:
+@dataclass(frozen=True)
+class Robot:
+    """What a robot offers to a section: the features ``known``; one that ``speaks`` has the policy's units, as a twin does."""
+
+    known: Sequence[str]
+    speaks: bool = True
+
+
+def match(section: str, chosen: Any, wanted: Sequence[Feature] | None, robot: Robot, prefix: str) -> Channels:
     """The channels of ``section`` of finetune_robot.robot.
 
-    ``wanted`` are the policy's numbers, None where they have no names; ``known`` are the robot's features. Without a choice
+    ``wanted`` are the policy's numbers, None where they have no names. Without a choice
     those that the policy names, or all that begin with ``prefix``. Raises ConfigError for features that the robot has not,
-    MismatchError where names, their order or units are not the policy's.
+    MismatchError where names, their order or units are not the policy's, or where a unit is not said that matters.
     """
+    known = robot.known
     if chosen is None:
         names = [name for name in known if name.startswith(prefix)] if wanted is None else [one.name for one in wanted]
         picked = {name: (name, "") for name in names}
@@ -71,5 +84,11 @@ def match(section: str, chosen: Any, wanted: Sequence[Feature] | None, known: Se
             f"{', '.join(one.name for one in wanted) or 'nothing'}, in this order. Other names: write name: feature."
         )
     units = [one.unit for one in wanted] if wanted is not None else [""] * len(picked)
+    silent = [name for (name, (_, unit)), own in zip(picked.items(), units, strict=True) if own and not unit]
+    if silent and not robot.speaks:
+        raise MismatchError(
+            f"finetune_robot.robot.{section}: in which unit does the robot have {', '.join(silent)}? The policy was trained on "
+            f"{', '.join(dict.fromkeys(units))}; write for instance `{silent[0]} {units[list(picked).index(silent[0])]}`."
+        )
     scale = [factor(unit, own) if unit else 1.0 for (_, unit), own in zip(picked.values(), units, strict=True)]
-    return Channels(tuple(feature for feature, _ in picked.values()), np.array(scale, float))
+    return Channels(tuple(feature for feature, _ in picked.values()), np.array(scale, float), tuple(units))

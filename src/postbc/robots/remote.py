@@ -1,5 +1,6 @@
 """A robot in a process of its own (:mod:`postbc.robots.keeper`), as this one sees it."""
 
+import threading
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict
@@ -11,7 +12,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from postbc import errors
-from postbc.config import GuardConfig, RobotConfig, TaskConfig
+from postbc.config import RobotConfig, TaskConfig
 from postbc.errors import RobotError
 from postbc.processes import Child, receive, send
 from postbc.robots import arming
@@ -25,26 +26,30 @@ ANSWERING = 5.0  # seconds for anything else; a simulated scene may take that lo
 class RemoteRobot:
     """The robot of ``config``, made in a process of its own, not connected. Raises what making it raised there."""
 
-    def __init__(
-        self, config: RobotConfig, task: TaskConfig, waits: bool, start: Callable[[str], Child] = Child
-    ) -> None:
+    def __init__(self, config: RobotConfig, task: TaskConfig, start: Callable[[str], Child] = Child) -> None:
         self.child, self.stopped = start(KEEPER), False
+        self._asking = threading.Lock()  # the control thread asks, and whoever ends the session
         try:
-            made = self._ask("make", asdict(config), task.env, dict(task.options), waits, patience=STARTING)
+            made = self._ask("make", asdict(config), task.env, dict(task.options), task.fps, patience=STARTING)
         except BaseException:
             self.child.close()
             raise
-        self.simulated, self.action_features = bool(made["simulated"]), dict.fromkeys(made["actions"], float)
+        self.simulated, self.waits, self.action_features = (
+            bool(made["simulated"]),
+            bool(made["waits"]),
+            dict.fromkeys(made["actions"], float),
+        )
         images = {name: tuple(shape) for name, shape in made["images"].items()}
         self.observation_features: dict[str, Any] = dict.fromkeys(made["numbers"], float) | images
 
     def _ask(self, name: str, *arguments: Any, patience: float = ANSWERING, **arrays: np.ndarray) -> Any:
         """What the process answers. Raises the error that it names; RobotError, with the process ended, when it does not."""
         try:
-            send(self.child.pipe, [name, *arguments], arrays)
-            if not self.child.pipe.poll(patience):
-                raise TimeoutError(f"did not answer within {patience:g} s")
-            answer, images = receive(self.child.pipe)
+            with self._asking:
+                send(self.child.pipe, [name, *arguments], arrays)
+                if not self.child.pipe.poll(patience):
+                    raise TimeoutError(f"did not answer within {patience:g} s")
+                answer, images = receive(self.child.pipe)
         except (EOFError, OSError) as error:
             self._lost()
             why = str(error) or "ended"
@@ -60,9 +65,9 @@ class RemoteRobot:
         self.stopped = True
         self.child.close()
 
-    def guarded(self, config: GuardConfig, actions: Sequence[str], period: float) -> None:
-        """Put limits before it."""
-        self._ask("guarded", asdict(config), list(actions), period)
+    def guarded(self, actions: Sequence[str]) -> None:
+        """Put the limits before it."""
+        self.positions = bool(self._ask("guarded", list(actions)))
 
     def connect(self, wanted: arming.Request, folder: Path) -> arming.Arming:
         """Connect with a permission from ``folder``; raises NotArmedError without one."""

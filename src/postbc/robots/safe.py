@@ -1,5 +1,6 @@
 """A LeRobot robot that moves only armed, only through the guard, and that ends in its safe state whatever happens."""
 
+import json
 import logging
 import threading
 import time
@@ -11,14 +12,16 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from postbc.config import GuardConfig, RobotConfig
-from postbc.errors import NotArmedError, RobotError
+from postbc.config import RobotConfig
+from postbc.errors import ConfigError, NotArmedError, RobotError
 from postbc.robots.arming import Arming
 from postbc.robots.devices import make_device
 from postbc.robots.guard import Guard, limits_fingerprint
 from postbc.robots.workspace import locator
 
 SIMULATED = "postbc_twin"
+VELOCITY = ".vel"  # at the end of a feature that is one
+PATIENCE = 2  # control periods that a heartbeat lasts at least
 Raw = dict[str, Any]  # values by LeRobot feature
 log = logging.getLogger("postbc")
 
@@ -41,11 +44,13 @@ class Body(Protocol):
     """What an environment needs of a robot, in this process or in one of its own."""
 
     simulated: bool
+    waits: bool  # whether time passes by itself, or with actions alone
     observation_features: dict[str, Any]  # LeRobot's: name → float for a number, (h, w, C) for an image
     action_features: dict[str, Any]
+    positions: bool  # once it is guarded: whether what is commanded is a position that is also measured
 
-    def guarded(self, config: GuardConfig, actions: Sequence[str], period: float) -> None:
-        """Put these limits before every action, whose numbers are ``actions``, sent every ``period`` seconds."""
+    def guarded(self, actions: Sequence[str]) -> None:
+        """Put the limits before every action, whose numbers are these ``actions``."""
 
     def observe(self) -> Raw:
         """What it says now."""
@@ -65,38 +70,71 @@ class Body(Protocol):
     def succeeded(self) -> bool:
         """Whether a simulated task is done."""
 
-    def stop(self, reason: str) -> None:
+    def stop(self, reason: str) -> object:
         """The safe state, for good."""
 
 
-class SafeRobot:
-    """``robot`` behind a guard. ``waits`` tells whether time passes by itself; a simulated clock counts actions."""
+def label(config: RobotConfig) -> str:
+    """Which robot: its type, and what tells one of a type from another."""
+    options = json.dumps(config.options, sort_keys=True, default=str)
+    return config.type if config.type == SIMULATED else f"{config.type} {options}"
 
-    def __init__(self, robot: Any, waits: bool) -> None:
-        self.robot, self.waits = robot, waits
+
+class SafeRobot:
+    """``robot`` behind the guard of ``config``, at ``fps`` actions a second.
+
+    Raises ConfigError where something that is no simulation is to keep another clock than the wall's.
+    """
+
+    def __init__(self, robot: Any, config: RobotConfig, fps: float) -> None:
+        self.robot, self.config, self.fps = robot, config, fps
         self.simulated = bool(getattr(robot, "is_simulated", False))
+        if config.clock == "simulated" and not self.simulated:
+            raise ConfigError(f"finetune_robot.robot.clock = simulated: {config.type} moves in real time.")
+        self.waits = config.clock == "wall" or not self.simulated
+        if self.waits and config.guard.heartbeat < PATIENCE / fps:
+            raise ConfigError(
+                f"finetune_robot.robot.guard.heartbeat = {config.guard.heartbeat:g} s is less than {PATIENCE} control periods."
+            )
         self.observation_features = dict(robot.observation_features)
         self.action_features = dict(robot.action_features)
         self.stopped: str | None = None
         self._guard: Guard | None = None
+        self._connecting = False
         self._steps = 0
+        self._where: ndarray | None = None  # the last positions that were read
         self._lock = threading.RLock()  # a watchdog may stop it at any time
 
-    def guarded(self, config: GuardConfig, actions: Sequence[str], period: float) -> None:
-        """Put limits before it. Raises RobotError or ConfigError for limits that are none."""
-        locate = locator(config.workspace, actions) if config.workspace else None
-        self._guard, self._limits, self._actions = Guard(config, period, locate), config, list(actions)
-        self._positions = set(actions) <= set(self.observation_features)
+    def guarded(self, actions: Sequence[str]) -> None:
+        """Put the limits before it. Raises RobotError or ConfigError for limits that are none."""
+        guard = self.config.guard
+        if self._connecting:
+            raise RobotError("the limits of a robot that was connected can not be changed.")
+        for name in ("low", "high", "max_step", "max_speed"):
+            found = getattr(guard, name)
+            if found is not None and len(found) != len(actions):
+                raise ConfigError(
+                    f"finetune_robot.robot.guard.{name} has {len(found)} numbers for the actions {', '.join(actions)}."
+                )
+        if not self.simulated and guard.max_step is None and guard.max_speed is None:
+            raise ConfigError(
+                "finetune_robot.robot.guard needs max_speed or max_step: without, one action may cross the whole range."
+            )
+        locate = locator(guard.workspace, actions) if guard.workspace else None
+        self._guard, self._actions = Guard(guard, 1 / self.fps, locate), list(actions)
+        moving = [name for name in actions if name.endswith(VELOCITY)]
+        self.positions = not moving and set(actions) <= set(self.observation_features)
 
     def connect(self, armed: Arming | None = None) -> None:
         """Connect. Raises NotArmedError for hardware unless ``armed`` permits these limits, RobotError where not calibrated."""
         if self._guard is None:
             raise RobotError("a robot is connected only behind a guard.")
-        if armed is not None and armed.limits != limits_fingerprint(self._limits):
+        if armed is not None and armed.limits != limits_fingerprint(self.config, self.fps):
             raise NotArmedError("the permission is for other limits than the guard has.")
         if armed is None and not self.simulated:
             raise NotArmedError("hardware is connected only with a permission.")
         with self._lock:
+            self._connecting = True
             try:
                 # LeRobot would ask at a terminal, which this process has not, and calibration moves the arm.
                 self.robot.connect(calibrate=False)
@@ -111,13 +149,20 @@ class SafeRobot:
     def observe(self) -> Raw:
         """What the robot says."""
         with self._running():
-            return dict(self.robot.get_observation())
+            return self._look()
+
+    def _look(self) -> Raw:
+        seen = dict(self.robot.get_observation())
+        if self.positions:
+            here = np.array([seen[name] for name in self._actions], float)
+            self._where = here if np.isfinite(here).all() else self._where
+        return seen
 
     def begin(self) -> None:
         """Where actions are positions, the first one counts from where the robot is."""
         with self._running() as guard:
             self._steps = 0
-            seen = self.robot.get_observation() if self._positions else None
+            seen = self._look() if self.positions else None
             guard.begin(None if seen is None else np.array([seen[name] for name in self._actions], float))
 
     def act(self, action: Float[ndarray, "A"]) -> Float[ndarray, "A"]:
@@ -152,30 +197,60 @@ class SafeRobot:
             assert self._guard is not None  # noqa: S101 - connect() demands it
             yield self._guard
 
-    def stop(self, reason: str) -> None:
-        """Hold or release as the limits say, then disconnect; a second call does nothing. Never raises."""
-        with self._lock:
-            if self.stopped:
-                return
-            self.stopped = reason
-            if not self.robot.is_connected:
-                return
-            hold = self._guard is not None and self._limits.on_stop == "hold"
-            settings: Any = getattr(self.robot, "config", None)
-            if hasattr(settings, "disable_torque_on_disconnect"):
-                settings.disable_torque_on_disconnect = not hold
-            with suppress(Exception):  # a bus that is gone can not be told to hold
-                if hold and self._positions:
-                    self._stay()
-            try:
-                self.robot.disconnect()
-            except Exception as error:  # whatever a driver says, there is nothing left to try
-                log.error("the robot could not be disconnected properly (%s): use its power switch", error)
+    def stop(self, reason: str, within: float = -1) -> bool:
+        """Hold or release as the limits say, then disconnect; a second call does nothing. Never raises.
+
+        False where another thread would not let go of the robot ``within`` so many seconds (-1: for ever).
+        """
+        if not self._lock.acquire(timeout=within):
+            return False
+        try:
+            if self.stopped is None:
+                self.stopped = reason
+                if self._connecting:  # whatever is_connected says: a bus may be open beside a camera that is not
+                    self._to_safety()
+        finally:
+            self._lock.release()
+        return True
+
+    def _to_safety(self) -> None:
+        hold = self.config.guard.on_stop == "hold"
+        settings: Any = getattr(self.robot, "config", None)
+        if hasattr(settings, "disable_torque_on_disconnect"):
+            settings.disable_torque_on_disconnect = not hold
+        try:
+            if hold:
+                self._stay()
+        except Exception as error:  # a bus that is gone can not be told to hold
+            log.error("the robot could not be told to stay where it is: %s", error)
+        finally:
+            self._disconnect(hold)
 
     def _stay(self) -> None:
-        """Command the present position, so that it does not travel on to the last goal."""
-        seen = self.robot.get_observation()
-        here = np.array([seen[name] for name in self._actions], float)
+        """Command the present position, or the last that was read, and no velocity, so that it does not move on."""
+        if self.positions:
+            with suppress(Exception):  # a camera may be lost, and the arm be well
+                self._look()
+        if self.positions and self._where is not None:
+            here = self._where
+        elif all(name.endswith(VELOCITY) for name in self._actions):
+            here = np.zeros(len(self._actions))
+        else:
+            log.warning("these actions can not hold a robot: it keeps its last command until it is disconnected")
+            return
         assert self._guard is not None  # noqa: S101 - only called behind one
-        if np.isfinite(here).all() and (here >= self._guard.low).all() and (here <= self._guard.high).all():
+        if (here >= self._guard.low).all() and (here <= self._guard.high).all():
             self.robot.send_action(dict(zip(self._actions, map(float, here), strict=True)))
+        else:
+            log.warning("the robot is outside of its limits and is not told to stay there: it keeps its last command")
+
+    def _disconnect(self, hold: bool) -> None:
+        try:
+            self.robot.disconnect()
+        except (
+            Exception
+        ) as error:  # LeRobot's drivers refuse where a part is not connected, and leave the rest as it is
+            try:
+                self.robot.bus.disconnect(not hold)
+            except Exception:  # there is nothing left to try
+                log.error("the robot could not be disconnected (%s): use its power switch", error)

@@ -58,6 +58,7 @@ class _Span:
     terminated: bool = False
     truncated: bool = False
     intervened: bool = False
+    own: int = 0  # steps of the plan that was asked for at its start
 
     def add(self, reward: float, discount: float, info: dict[str, Any]) -> None:
         """One control step more."""
@@ -174,6 +175,7 @@ class RobotVector:
             if flow.late():
                 flow.take(self._plan())
             if flow.due():
+                span.intervened |= span.own == 0  # it came so late that it never acted: nothing is learned of it
                 self._reports.put(_Report(self._history.row(), span))
                 span = _Span()
                 if flow.late():  # without a lead at once
@@ -196,6 +198,7 @@ class RobotVector:
     def _step(self, flow: "_Flow", span: _Span) -> bool:
         """One control step; whether the episode is over."""
         action = flow.action()
+        span.own += flow.asked is None
         observation, reward, terminated, truncated, info = self.env.keep() if action is None else self.env.step(action)
         self._history.add(observation)
         span.add(reward, self.discount, info)

@@ -13,12 +13,14 @@ from postbc.config import WorkspaceConfig
 from postbc.errors import ConfigError
 from postbc.robots.guard import Locate
 from postbc.sims.kinematics import Kinematics
+from postbc.sims.rendering import choose_backend
 
 OWN = {"so101": "so101.xml"}  # models that come with the project, in postbc.sims.tasks
 _FIELD = "finetune_robot.robot.guard.workspace"
 
 
 def _load(name: str) -> Any:
+    choose_backend()  # before MuJoCo is imported, or nothing is ever drawn
     from mujoco import MjModel
 
     path = Path(str(resources.files("postbc.sims.tasks") / OWN[name])) if name in OWN else Path(name)

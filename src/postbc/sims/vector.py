@@ -108,7 +108,9 @@ class Transition:
     success: Array  # (n,) bool
     best: Array  # (n,)
     seed: Array  # (n,) int
-    intervened: bool = False  # whether a person had the arm: what was executed is not what was chosen
+    intervened: bool = (
+        False  # whether what was executed is not what was chosen: a person had the arm, or it came too late
+    )
 
 
 class Environments(Protocol):

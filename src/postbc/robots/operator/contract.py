@@ -23,6 +23,9 @@ class Operator(Protocol):
         Raises StoppedError when the operator asks to stop, RobotError when nobody says that the scene is reset.
         """
 
+    def over(self) -> None:
+        """The episode has ended: what is said from now on is not about it."""
+
     def verdict(self) -> Verdict | None:
         """What was said of the running episode since :meth:`prepare`."""
 

@@ -1,6 +1,6 @@
 """The state between a person and the control loop: inputs post into it, the loop reads it, neither waits for the other.
 
-    idle --prepare--> resetting --START--> running --SUCCESS, FAILURE--> ended --prepare--> resetting ...
+    idle --prepare--> resetting --START--> running --SUCCESS, FAILURE, over--> ended --prepare--> resetting ...
     any phase --STOP--> stopped, for good
 
 Every event is applied, or refused with a reason, before :meth:`Desk.post` returns; nothing is queued, so nothing is lost.
@@ -181,6 +181,13 @@ class Desk:
     def _require_going(self) -> None:
         if self._phase is Phase.STOPPED:
             raise StoppedError(f"Stopped by the operator: {self._why_stopped}.")
+
+    def over(self) -> None:
+        """The episode has ended by itself, for instance by its time limit; one that somebody ended stays as it was."""
+        with self._changed:
+            if self._phase is Phase.RUNNING:
+                self._phase, self._note = Phase.ENDED, f"episode {self._episode} is over"
+                self._changed.notify_all()
 
     def verdict(self) -> Verdict | None:
         """What was said of the running episode."""

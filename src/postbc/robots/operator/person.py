@@ -93,6 +93,10 @@ class PersonOperator(Operator):
         said += [f"Page: {self.page.url}"] if self.page is not None else []
         _log.info(" ".join(said))
 
+    def over(self) -> None:
+        """Say so, and expect nobody to watch."""
+        self.desk.over()
+
     def verdict(self) -> Verdict | None:
         """The person's word, else success when a check says so."""
         return self.desk.verdict() or (Verdict.SUCCESS if self.checks.held else None)

@@ -18,6 +18,9 @@ class ScriptedOperator(Operator):
         self.checks.reset()
         self.robot.place(seed)
 
+    def over(self) -> None:
+        """The simulator knows."""
+
     def verdict(self) -> Verdict | None:
         """What the simulator says."""
         return Verdict.SUCCESS if self.robot.succeeded() or self.checks.held else None
