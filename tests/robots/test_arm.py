@@ -13,7 +13,7 @@ from postbc.compose import load_config
 from postbc.config import FinetuneConfig
 from postbc.demos.normalizer import MinMax
 from postbc.demos.store import read_store
-from postbc.errors import MismatchError, UnsafeActionError
+from postbc.errors import ConfigError, MismatchError, UnsafeActionError
 from postbc.features import Feature, Features
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.driver import Arena, finetune
@@ -201,3 +201,15 @@ def test_a_policy_of_other_joints_is_refused_before_anything_is_connected(config
     swapped = replace(FEATURES, state=(FEATURES.state[1], FEATURES.state[0], *FEATURES.state[2:]))
     with pytest.raises(MismatchError, match="in this order"):
         connected(config, swapped)
+
+
+def test_cameras_are_named_in_params(config):
+    front = {"type": "opencv", "index_or_path": 0, "width": 64, "height": 48, "fps": 30}
+    robot = config.finetune_robot.robot
+    robot = replace(robot, options={**robot.options, "cameras": {"front": front}}, camera="front")
+    body = SafeRobot(make_robot(robot, config.task.env, {}), robot, config.task.fps)
+    assert RobotEnv(body, robot, config.task.fps, FEATURES).shape == ObsShape(6, 0, (3, 48, 64))
+    with pytest.raises(ConfigError, match="is a number"):
+        RobotEnv(body, replace(robot, camera="gripper.pos"), config.task.fps, FEATURES)
+    with pytest.raises(ConfigError, match="options"):
+        make_robot(replace(robot, options={**robot.options, "cameras": {"front": {"type": "lidar"}}}), "reach", {})

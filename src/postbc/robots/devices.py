@@ -23,6 +23,8 @@ def make_device(
     import draccus
 
     _know(field, name, registry)
+    if "cameras" in options:
+        _import_all("lerobot.cameras")
     given: dict[str, Any] = {"id": name, "calibration_dir": str(CALIBRATION), **options}
     try:
         return make(draccus.decode(registry.get_choice_class(name), given))  # type: ignore[attr-defined]
@@ -32,14 +34,19 @@ def make_device(
         raise ConfigError(f"{field}.type = {name!r} needs a package that is not installed: {error}") from error
 
 
+def _import_all(name: str) -> None:
+    """Import every device of LeRobot's package ``name``, which makes it known."""
+    package = importlib.import_module(name)
+    for module in pkgutil.iter_modules(package.__path__, f"{name}."):
+        with suppress(ImportError):  # of a device whose driver is not installed
+            if module.ispkg:
+                importlib.import_module(module.name)
+
+
 def _know(field: str, name: str | None, registry: Any) -> None:
     """Import LeRobot's own devices, then plugins, until ``name`` is known."""
     if name not in registry.get_known_choices():
-        package = importlib.import_module(registry.__module__.rpartition(".")[0])
-        for module in pkgutil.iter_modules(package.__path__, package.__name__ + "."):
-            with suppress(ImportError):  # of a device whose driver is not installed
-                if module.ispkg:
-                    importlib.import_module(module.name)
+        _import_all(registry.__module__.rpartition(".")[0])
     if name not in registry.get_known_choices():
         from lerobot.utils.import_utils import register_third_party_plugins
 
