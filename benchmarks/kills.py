@@ -129,6 +129,7 @@ class ForkedChild(processes.Child):
 
         def serve() -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            processes.die_with_parent()
             with Connection(theirs.detach()) as pipe, suppress(EOFError, OSError):
                 SERVERS[module](pipe)
 

@@ -154,6 +154,49 @@ def test_a_budget_of_episodes_and_updates_after_it(tmp_path):
     assert len(steps) == chunks - 1 + 17  # learning from the first one begins with the second
 
 
+def test_what_is_learned_after_the_budget_is_made_up_for_without_playing_again(tmp_path):
+    config = replace(SHORT, algorithm="best_of_n", updates_after=17, updates_per_chunk=1.0)
+    kept = Experience(tmp_path / "e", "x")
+
+    class PowerFailsError(Exception):
+        """And nothing is done any more."""
+
+    first = build_learner(Identity(), config, 0)
+    learn = first.learn
+
+    def until_the_end(chunks):
+        if chunks == 17:
+            raise PowerFailsError
+        return learn(chunks)
+
+    first.learn = until_the_end
+    with pytest.raises(PowerFailsError):
+        played(first, tmp_path / "c", config, experience=kept)
+    again, asked = build_learner(Identity(), config, 0), []
+    learn_again = again.learn
+    again.learn = lambda chunks: asked.append(chunks) or learn_again(chunks)
+    vector = ENVS.vector(1, config.discount)
+    vector.reset = None  # would wait for a person to prepare an episode that is not played
+    try:
+        arena = Arena(vector, list(range(1000)), Checkpoints(tmp_path / "c", "x"), restorable=False, experience=kept)
+        rows = finetune(again, arena)
+    finally:
+        vector.close()
+    assert asked[-1] == 17
+    assert rows[-1]["env_steps"] >= config.env_steps
+
+
+def test_what_another_run_has_gone_through_is_put_aside(tmp_path, caplog):
+    path = tmp_path / "e"
+    record = Record(torch.zeros(1, 2), torch.zeros(1, 3), transition(0), 2, 1)
+    Experience(path, "before").add(record)
+    with caplog.at_level("WARNING"):
+        Experience(path, "now").add(record)
+    (aside,) = tmp_path.glob("e.*")
+    assert len(list(Experience(aside, "before").since(0))) == len(list(Experience(path, "now").since(0))) == 1
+    assert str(aside) in caplog.text
+
+
 @pytest.mark.parametrize("capacity", [5000, 16])
 def test_a_run_goes_on_with_the_replay_of_the_one_before(tmp_path, capacity):
     first = build_learner(DiffusionPolicy(Identity().shape), SHORT, 0)

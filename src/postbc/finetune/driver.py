@@ -145,8 +145,10 @@ class _Run:
         progress, config, started = self.progress, self.config, time.monotonic()
         first = progress.env_steps
         bar.advance(first)
-        if self._ended():
+        if self._ended():  # of a run that was killed at its end
             self._learn_after()
+            if progress.rows[-1]["env_steps"] != progress.env_steps:
+                self._look()
         while not self._ended():
             before = progress.env_steps
             self._step()
