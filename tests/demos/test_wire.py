@@ -3,6 +3,7 @@
 import json
 import pickle
 import threading
+from contextlib import suppress
 from dataclasses import replace
 from multiprocessing import Pipe
 from pathlib import Path
@@ -28,7 +29,12 @@ class Payload:
 def passed(send):
     """What arrives of what ``send`` puts into a pipe."""
     here, there = Pipe()
-    thread = threading.Thread(target=lambda: (send(there), there.close()))
+
+    def sent():
+        with there, suppress(BrokenPipeError):  # whoever receives may have heard enough
+            send(there)
+
+    thread = threading.Thread(target=sent)
     thread.start()
     try:
         return wire.receive(here)
