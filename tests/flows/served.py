@@ -21,6 +21,19 @@ def environment():
     return kept | {"PYTHONPATH": str(SOURCE)}
 
 
+class Patient(httpx.HTTPTransport):
+    """Asks again while the server's database is busy, as Prefect's own client does."""
+
+    def handle_request(self, request):
+        for _ in range(20):
+            reply = super().handle_request(request)
+            if reply.status_code != 503:
+                break
+            reply.read()
+            time.sleep(1)
+        return reply
+
+
 class Served:
     """``python -m flows.serve`` in a tiny project."""
 
@@ -31,7 +44,7 @@ class Served:
         command = [sys.executable, "-m", "flows.serve", *options]
         self.process = subprocess.Popen(command, cwd=root, env=environment(), stderr=self.out, stdout=self.out)
         self.mlflow = f"http://127.0.0.1:{mlflow_port}"
-        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=20)
+        self.api = httpx.Client(base_url=f"http://127.0.0.1:{port}/api", timeout=20, transport=Patient())
 
     def text(self):
         return (self.root / "serve.out").read_text()
@@ -57,7 +70,7 @@ class Served:
 
     def wait_for_question(self, run_id):
         """The form that the paused run shows."""
-        self.wait(lambda: self.run(run_id)["state_type"] in ("PAUSED", "FAILED", "CRASHED"), 60)
+        self.wait(lambda: self.run(run_id)["state_type"] in ("PAUSED", "FAILED", "CRASHED"))
         assert self.run(run_id)["state_type"] == "PAUSED", self.log()
         key = self.run(run_id)["state"]["state_details"]["run_input_keyset"]["description"]
         form = f"/flow_runs/{run_id}/input/{key}"
@@ -69,5 +82,5 @@ class Served:
 
     def wait_for_end(self, run_id):
         ended = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
-        self.wait(lambda: self.run(run_id)["state_type"] in ended, 60)
+        self.wait(lambda: self.run(run_id)["state_type"] in ended)
         return self.run(run_id)["state"]
