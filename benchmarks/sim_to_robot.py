@@ -116,7 +116,8 @@ def measure(seed: int, method: str) -> None:
 def table() -> str:
     """Success over all seeds, with Wilson intervals over starts, and the robot's minutes."""
     lives: dict[tuple[str, str], dict[str, list[Any]]] = {}
-    for row in RESULTS.rows():
+    last = {tuple(row["cell"].values()): row for row in RESULTS.rows()}  # a seed that was broken off was begun anew
+    for row in last.values():
         cell = row["cell"]
         lives.setdefault((cell["robot"], cell["life"]), {}).setdefault(cell["method"], []).append(row)
     lines = ["| played on | policy | robot minutes | BC | PostBC | seeds |", "|---|---|---|---|---|---|"]
@@ -139,9 +140,9 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     torch.set_num_threads(1)
-    done = {
-        (row["cell"]["seed"], row["cell"]["method"]) for row in RESULTS.rows() if row["cell"]["robot"] == ROBOTS[-1]
-    }
+    final = {"life": f"and {EPISODES[-1]} episodes on it", "robot": ROBOTS[-1]}
+    cells = [row["cell"] for row in RESULTS.rows()]
+    done = {(cell["seed"], cell["method"]) for cell in cells if cell.items() >= final.items()}
     for seed, method in () if options.table else product(range(SEEDS), METHODS):
         if (seed, method) not in done:
             measure(seed, method)

@@ -236,7 +236,8 @@ class SafeRobot:
         elif all(name.endswith(VELOCITY) for name in self._actions):
             here = np.zeros(len(self._actions))
         else:
-            log.warning("these actions can not hold a robot: it keeps its last command until it is disconnected")
+            if not self.simulated:
+                log.warning("these actions can not hold a robot: it keeps its last command until it is disconnected")
             return
         assert self._guard is not None  # noqa: S101 - only called behind one
         if (here >= self._guard.low).all() and (here <= self._guard.high).all():
