@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from postbc.config import DppoConfig, FinetuneConfig
 from postbc.errors import LearnerLostError
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import POLICY, continue_from
+from postbc.finetune.experience import ARRAYS
 from postbc.finetune.learner import Learner
 from postbc.policies.folder import load_policy
 from postbc.policies.policy import Policy
@@ -34,7 +35,6 @@ from postbc.training import Metrics
 MODULE = "postbc.finetune.remote"
 NICENESS = 5  # of the learning process: acting goes first
 OWED = "chunks_owed"  # of a state: what was played and not yet learned from
-ARRAYS = [field.name for field in fields(Transition) if field.name != "intervened"]
 
 
 def start_learner(finetuned: Path, config: FinetuneConfig, seed: int, replay: bool) -> Learner:
