@@ -61,7 +61,6 @@ SERVERS: dict[str, Callable[[Connection], None]] = {keeper.__name__: keeper.serv
 AWAY = 10.0  # seconds in which all processes end
 STARTED = 60  # bytes of record that say that it moves
 SLACK = 0.15  # seconds on top of the heartbeat, for a machine with other work; --slack
-NEXT_CHUNK = 2.0  # seconds in which a session notices that nobody learns: nothing is unsupervised meanwhile
 HOW = {  # which process, and the signal that it gets
     "control killed": ("control", signal.SIGKILL),
     "control hangs": ("control", signal.SIGSTOP),
@@ -124,18 +123,21 @@ class ForkedChild(processes.Child):
     """A serving process without a start of its own."""
 
     folder: Path
+    inherited: tuple[int, ...] = ()  # pipes to others, which a process that is started does not get
 
     def __init__(self, module: str) -> None:
         ours, theirs = processes.socket.socketpair()
 
         def serve() -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
+            signal.signal(signal.SIGTERM, signal.SIG_DFL)
             processes.die_with_parent()
             with Connection(theirs.detach()) as pipe, suppress(EOFError, OSError):
                 SERVERS[module](pipe)
 
-        self.process: Any = _Forked(_fork(serve, (ours.fileno(),)))
+        self.process: Any = _Forked(_fork(serve, (ours.fileno(), *self.inherited)))
         theirs.close()
+        ForkedChild.inherited += (ours.fileno(),)
         self.pipe = Connection(ours.detach())
         name = "keeper" if module == keeper.__name__ else "learner"
         (self.folder / f"{name}.pid").write_text(str(self.process.pid))
@@ -288,7 +290,8 @@ def trial(how: str, finetuned: Path, chance: random.Random) -> Trial:
     found.wrong += _judge(log)
     stopped = log[-1][1] == "stop" or how == "robot's process killed"
     checks = {"no stop": stopped, f"{found.lost} steps not recorded": found.lost <= 1}
-    prompt = NEXT_CHUNK if how == "learner killed" else GUARD.heartbeat + SLACK
+    # That nobody learns any more is noticed with the next chunk; nothing is unsupervised meanwhile.
+    prompt = GUARD.heartbeat + SLACK + (TASK.chunk / TASK.fps if how == "learner killed" else 0)
     checks[f"a command {found.after:.3f} s later"] = found.after <= prompt
     found.wrong += [what for what, right in checks.items() if not right]
     if found.wrong:

@@ -8,6 +8,7 @@ episode, says nothing for as long as `guard.heartbeat`; likewise when it is aske
 import logging
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -27,6 +28,9 @@ from postbc.robots.lock import hold
 from postbc.robots.safe import SafeRobot, label, make_robot
 
 STUCK = 1.0  # seconds for which a call of the driver may keep the robot from being stopped before the process ends without it
+ENDING = (
+    30.0  # the same, where the process was asked to end: a driver may be connecting, which is not to be left half done
+)
 LOCKS = Path(".work/robot")
 log = logging.getLogger("postbc")
 
@@ -85,16 +89,19 @@ class Keeper:
 
     def serve(self) -> None:
         """Answer until the pipe closes; the robot is stopped then, however that came about."""
-        why = "the control process is gone"
         try:
             while True:
                 self._answer(*receive(self.pipe))
-        except SystemExit:
-            why = "the process that holds the robot was ended"
-            raise
         finally:
             if self.robot:
-                self.robot.stop(why)
+                self.robot.stop("the control process is gone")
+
+    def end(self, request: socket.socket) -> None:
+        """Wait for a request to end this process; stop the robot, and end it, whatever another thread is doing."""
+        request.recv(1)
+        if self.robot and not self.robot.stop("the process that holds the robot was ended", within=ENDING):
+            log.error("the driver hangs, so that the robot can not be told anything: use its power switch")
+        os._exit(128 + signal.SIGTERM)
 
     def _answer(self, request: list[Any], arrays: dict[str, np.ndarray]) -> None:
         name, *arguments = request
@@ -188,12 +195,12 @@ class Keeper:
 def serve(pipe: Connection) -> None:
     """Hold a robot for whoever has the other end of ``pipe``."""
     keeper = Keeper(pipe)
-
-    def end(*_: object) -> None:
-        if keeper.robot is None or keeper.robot.stopped is None:  # on its way to safety it is not disturbed
-            sys.exit(143)
-
-    signal.signal(signal.SIGTERM, end)
+    # A thread ends the process: an exception out of a signal's handler would break off a stop that had just begun.
+    told, tell = socket.socketpair()
+    tell.setblocking(False)
+    signal.set_wakeup_fd(tell.fileno())
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    threading.Thread(target=keeper.end, args=(told,), name="end", daemon=True).start()
     logging.basicConfig(level=logging.WARNING, format="robot: %(message)s", stream=sys.stderr)
     keeper.serve()
 
