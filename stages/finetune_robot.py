@@ -46,13 +46,18 @@ def environment(config: Config, robot: RobotConfig, body: RemoteRobot, method: s
 
     Raises MismatchError unless it observes what the policy reads.
     """
-    shape = load_policy(paths.FINETUNED_SIM / method / POLICY).model.shape
-    env = RobotEnv(body, robot, config.task.fps, shape.features)
+    model = load_policy(paths.FINETUNED_SIM / method / POLICY).model
+    shape = model.shape
+    env = RobotEnv(body, robot, config.task.fps, shape.features, shape.obs.pixels[1:] if shape.obs.pixels else None)
     seen = replace(env.shape, history=config.task.history)
     if seen != shape.obs:
         raise MismatchError(
             f"the robot observes {seen}, the policy reads {shape.obs}: see finetune_robot.robot in params.yaml."
         )
+    known = model.action_normalizer
+    low, high = ((known.centre + side * known.scale).numpy() for side in (-1, 1))
+    for line in env.beyond(low, high):
+        log.warning("%s: such an action will be refused, and end the session", line)
     return env
 
 

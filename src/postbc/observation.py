@@ -11,8 +11,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float32
+from jaxtyping import Float32, UInt8
 from numpy import ndarray
+from PIL import Image
 
 STATE, ENVIRONMENT, PIXELS = "agent_pos", "environment_state", "pixels"  # keys of an environment's observation
 
@@ -48,6 +49,15 @@ class ObsShape:
     def json(self) -> dict[str, Any]:
         """Arguments that build it again."""
         return asdict(self)
+
+
+def scaled(image: UInt8[ndarray, "h w C"], size: tuple[int, int]) -> UInt8[ndarray, "y x C"]:
+    """``image`` at ``size`` (height, width): every pixel is the mean of what it covers, so that nothing flickers."""
+    if image.shape[:2] == size:
+        return image
+    # A channel by itself: Pillow would weigh colours by a fourth, which may be depth.
+    parts = [Image.fromarray(image[..., channel]) for channel in range(image.shape[2])]
+    return np.stack([np.asarray(part.resize(size[::-1], Image.Resampling.BOX)) for part in parts], axis=-1)
 
 
 class History:

@@ -209,6 +209,9 @@ def test_cameras_are_named_in_params(config):
     robot = replace(robot, options={**robot.options, "cameras": {"front": front}}, camera="front")
     body = SafeRobot(make_robot(robot, config.task.env, {}), robot, config.task.fps)
     assert RobotEnv(body, robot, config.task.fps, FEATURES).shape == ObsShape(6, 0, (3, 48, 64))
+    small = RobotEnv(body, robot, config.task.fps, FEATURES, (24, 32))
+    assert small.shape == ObsShape(6, 0, (3, 24, 32))
+    assert "front, 48 x 64 scaled to 24 x 32" in small.describe()
     with pytest.raises(ConfigError, match="is a number"):
         RobotEnv(body, replace(robot, camera="gripper.pos"), config.task.fps, FEATURES)
     with pytest.raises(ConfigError, match="options"):

@@ -48,6 +48,18 @@ def test_the_twin_is_the_task_when_nothing_is_altered():
     twin.close()
 
 
+def test_a_camera_is_scaled_to_what_the_policy_reads():
+    task = TaskConfig(name="pusht_pixels", env="pusht_pixels", fps=10, max_steps=300, chunk=8)
+    config = with_limits(RobotConfig(arm="simulated"), task)
+    body = SafeRobot(make_robot(config, task.env, {}), config, task.fps)
+    envs = [RobotEnv(body, config, task.fps, picture=picture) for picture in (None, (24, 24))]
+    body.connect()
+    full, small = (env.reset(seed=3)[0]["pixels"] for env in envs)
+    assert (full.shape, small.shape) == ((96, 96, 3), (24, 24, 3))
+    assert np.abs(small - full.reshape(24, 4, 24, 4, 3).mean((1, 3))).max() <= 1  # Pillow rounds after each direction
+    assert envs[1].shape.pixels == (3, 24, 24)
+
+
 def test_altered_dynamics_change_what_happens():
     def positions(options):
         env = own_env(replace(TWIN, options=options))

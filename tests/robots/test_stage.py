@@ -103,20 +103,32 @@ def test_a_session_that_is_killed_is_gone_on_with_and_nothing_is_lost(project):
     assert log()[-1] == "stop"
 
 
-def test_a_check_says_how_everything_fits_and_connects_nothing(project):
+def checked():
     command = [sys.executable, "-m", "stages.finetune_robot", "--method", "bc", "--check"]
-    done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, check=False
-    )
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=env, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert not log()
+    return done.stdout, done.stderr
+
+
+def test_a_check_says_how_everything_fits_and_connects_nothing(project):
+    printed, said = checked()
     for words in (
         "nothing was connected",
         "state[1] = agent_pos.1",
         "action.0 within -1 to 1",
         "20 Hz on the wall's clock",
     ):
-        assert words in done.stdout
-    assert not log()
+        assert words in printed
+    assert "beyond" not in said
+
+
+def test_a_check_warns_of_a_policy_that_reaches_beyond_the_limits(project):
+    finetuned_with(PARAMS.replace("low: [-1, -1]", "low: [-1, -0.5]"))
+    _, said = checked()
+    assert "action.1: the policy's -1 to 1 is beyond the limits -0.5 to 1" in said
+    assert "action.0: the policy" not in said
 
 
 def test_the_papers_protocol_collects_then_learns_then_plays_the_best_of_several(project):

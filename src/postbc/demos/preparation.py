@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from postbc.demos.episode import Episode
 from postbc.errors import DataError
+from postbc.observation import scaled
 
 CHANNELS = 4  # of an image, at most
 Recorded = Mapping[str, np.ndarray]  # observations (T, …) by key
@@ -70,7 +70,7 @@ class Preparation:
         return replace(episode, obs=obs)
 
     def _scaled(self, images: np.ndarray, key: str) -> np.ndarray:
-        """(T, h, w, C) → (T, *image_size, C); every pixel is the mean of what it covers, so that nothing flickers."""
+        """(T, h, w, C) → (T, *image_size, C)."""
         if self.image_size is None or images.shape[1:3] == self.image_size:
             return images
         if images.dtype != np.uint8 or images.shape[3] > CHANNELS:
@@ -78,12 +78,4 @@ class Preparation:
             raise DataError(
                 f"ingest.image_size scales uint8 images (h, w, C); {key} is {held}. Leave it out: keys: {{{key}: null}}."
             )
-        height, width = self.image_size
-        scaled = np.empty((len(images), height, width, images.shape[3]), np.uint8)
-        for image, target in zip(images, scaled, strict=True):
-            for channel in range(
-                images.shape[3]
-            ):  # by itself: Pillow would weigh colours by a fourth, which may be depth
-                part = Image.fromarray(image[..., channel]).resize((width, height), Image.Resampling.BOX)
-                target[..., channel] = np.asarray(part)
-        return scaled
+        return np.stack([scaled(image, self.image_size) for image in images])

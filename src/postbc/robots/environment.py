@@ -5,12 +5,15 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float
+from numpy import ndarray
 
 from postbc.config import RobotConfig, TaskConfig
 from postbc.errors import ConfigError, RobotError, StoppedError
 from postbc.features import Features
-from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape
+from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape, scaled
 from postbc.robots.clock import Clock, SimulatedClock, WallClock
+from postbc.robots.guard import ROUNDING
 from postbc.robots.mapping import Robot, match
 from postbc.robots.operator import Verdict, make_operator
 from postbc.robots.recorder import Recorder
@@ -24,10 +27,18 @@ SHOWN = 10  # control steps after which the operator sees new facts
 class RobotEnv(TaskEnv):
     """One robot; ``step`` sends an action, waits for the control period and observes. The caller connects the robot.
 
-    ``features`` are the policy's. Raises ConfigError or MismatchError where the robot has not what it reads or commands.
+    ``features`` are the policy's, and ``picture`` (height, width) what its images are scaled to, as ingest.image_size does
+    it with demonstrations. Raises ConfigError or MismatchError where the robot has not what it reads or commands.
     """
 
-    def __init__(self, body: Body, config: RobotConfig, fps: float, features: Features | None = None) -> None:
+    def __init__(
+        self,
+        body: Body,
+        config: RobotConfig,
+        fps: float,
+        features: Features | None = None,
+        picture: tuple[int, int] | None = None,
+    ) -> None:
         seen = body.observation_features
         numbers = [name for name, kind in seen.items() if not isinstance(kind, tuple)]
         own = (None, None, None) if features is None else (features.state, features.environment, features.action)
@@ -42,15 +53,16 @@ class RobotEnv(TaskEnv):
                 f"{', '.join(self.actions.features)}."
             )
         body.guarded(self.actions.features)
-        picture = seen.get(config.camera)
-        if picture is float:
+        image = seen.get(config.camera)
+        if image is float:
             raise ConfigError(
                 f"finetune_robot.robot.camera = {config.camera!r} is a number; {config.type} has no such image."
             )
-        self.camera = config.camera if picture else None
-        shape = ObsShape(
-            len(self.state.features), len(self.environment.features), (picture[2], *picture[:2]) if picture else None
-        )
+        self.camera: str | None = config.camera if image else None
+        self._recorded: tuple[int, int] = image[:2] if image else (0, 0)
+        self._picture: tuple[int, int] = picture or self._recorded
+        pixels = (image[2], *self._picture) if image else None
+        shape = ObsShape(len(self.state.features), len(self.environment.features), pixels)
         low, high = (np.asarray(side, float) * self.actions.scale for side in (config.guard.low, config.guard.high))
         super().__init__(shape, low.tolist(), high.tolist())
         self.body, self.config, self.period = body, config, 1 / fps
@@ -90,7 +102,9 @@ class RobotEnv(TaskEnv):
                 lost = channels.features[int(np.argmin(np.isfinite(numbers)))]
                 raise RobotError(f"the robot says that {lost} is {raw[lost]}: not finite; it was stopped.")
         found: Observation = {key: numbers.astype(np.float32) for key, numbers in seen.items()}
-        return {**found, PIXELS: np.asarray(raw[self.camera], np.uint8)} if self.camera else found
+        if self.camera:
+            found[PIXELS] = scaled(np.asarray(raw[self.camera], np.uint8), self._picture)
+        return found
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Observation, dict[str, Any]]:
         """Let the operator prepare the scene, then observe."""
@@ -166,7 +180,18 @@ class RobotEnv(TaskEnv):
         lines = [line for name, channels in parts for line in channels.lines(name)]
         limits = zip(self.actions.features, self.config.guard.low or [], self.config.guard.high or [], strict=True)
         lines += [f"  {name} within {low:g} to {high:g}" for name, low, high in limits]
-        return "\n".join([*lines, f"  {self.config.guard}", f"  camera: {self.camera or 'none'}"])
+        seen, read = ("{} x {}".format(*size) for size in (self._recorded, self._picture))
+        camera = f"{self.camera}, {seen} scaled to {read}" if self.camera else "none"
+        return "\n".join([*lines, f"  {self.config.guard}", f"  camera: {camera}"])
+
+    def beyond(self, low: Float[ndarray, "A"], high: Float[ndarray, "A"]) -> list[str]:
+        """Where actions from ``low`` to ``high``, in the policy's units, are not all within the limits: a line for each."""
+        rows = zip(self.actions.features, low, high, self.action_space.low, self.action_space.high, strict=True)
+        return [
+            f"{name}: the policy's {a:.4g} to {b:.4g} is beyond the limits {least:.4g} to {most:.4g}"
+            for name, a, b, least, most in rows
+            if max(least - a, b - most) > ROUNDING * (most - least)
+        ]
 
     def restore(self, saved: Mapping[str, Any]) -> Observation:
         """Refuses: a robot can not go back. Raises RobotError."""

@@ -24,7 +24,7 @@ class Channels:
         """For a person: which feature is which number, in which unit of the policy's."""
         parts = zip(self.features, self.scale, self.units, strict=True)
         return [
-            f"  {what}[{i}] = {name}{f' × {s:.6g}' * (s != 1)} {unit}".rstrip()
+            f"  {what}[{i}] = {name}{'' if s == 1 else f' × {s:.6g}'} {unit}".rstrip()
             for i, (name, s, unit) in enumerate(parts)
         ]
 
