@@ -8,7 +8,6 @@ episode, says nothing for as long as `guard.heartbeat`; likewise when it is aske
 import logging
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -96,9 +95,9 @@ class Keeper:
             if self.robot:
                 self.robot.stop("the control process is gone")
 
-    def end(self, request: socket.socket) -> None:
+    def end(self, requests: int) -> None:
         """Wait for a request to end this process; stop the robot, and end it, whatever another thread is doing."""
-        request.recv(1)
+        os.read(requests, 1)
         if self.robot and not self.robot.stop("the process that holds the robot was ended", within=ENDING):
             log.error("the driver hangs, so that the robot can not be told anything: use its power switch")
         os._exit(128 + signal.SIGTERM)
@@ -196,11 +195,11 @@ def serve(pipe: Connection) -> None:
     """Hold a robot for whoever has the other end of ``pipe``."""
     keeper = Keeper(pipe)
     # A thread ends the process: an exception out of a signal's handler would break off a stop that had just begun.
-    told, tell = socket.socketpair()
-    tell.setblocking(False)
-    signal.set_wakeup_fd(tell.fileno())
+    requests, request = os.pipe()
+    os.set_blocking(request, False)
+    signal.set_wakeup_fd(request)
     signal.signal(signal.SIGTERM, lambda *_: None)
-    threading.Thread(target=keeper.end, args=(told,), name="end", daemon=True).start()
+    threading.Thread(target=keeper.end, args=(requests,), name="end", daemon=True).start()
     logging.basicConfig(level=logging.WARNING, format="robot: %(message)s", stream=sys.stderr)
     keeper.serve()
 
