@@ -123,9 +123,13 @@ def test_reading_the_desk_takes_no_time_while_clients_poll(page):
     assert np.median(slowest) < 0.005
 
 
+FEATURES = {"gripper.pos": float, "ee.z": float, "front": (48, 64, 3)}
+ACTIONS = {"joint_0.pos": float, "joint_1.pos": float}
+
+
 class SimulatedRobot:
-    observation_features = {"gripper.pos": float, "ee.z": float, "front": (48, 64, 3)}
-    action_features = {"joint_0.pos": float, "joint_1.pos": float}
+    observation_features = FEATURES
+    action_features = ACTIONS
     placed, done = None, False
 
     def place(self, seed):

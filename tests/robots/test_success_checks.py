@@ -127,8 +127,8 @@ def test_a_folder_that_is_no_classifier_of_this_robots_cameras_is_refused(tmp_pa
 
 
 def test_a_real_reward_classifier_says_what_lerobot_says(tmp_path):
-    transformers = pytest.importorskip("transformers")
     import torch
+    import transformers
     from lerobot.configs import FeatureType, PolicyFeature
     from lerobot.rewards.classifier.configuration_classifier import RewardClassifierConfig
     from lerobot.rewards.classifier.modeling_classifier import Classifier
