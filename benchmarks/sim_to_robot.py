@@ -48,6 +48,9 @@ IN_SIM = FinetuneConfig(
     evaluate_every=6_000, evaluate_episodes=24, checkpoint_every=10**9,
 )  # fmt: skip
 ON_ROBOT = replace(IN_SIM, env_steps=10**6, initial_steps=0, envs=1, evaluate_every=0, checkpoint_every=1)
+LEARNED, AFTER = "finetuned in simulation", "and {} episodes on it"  # lives of a policy
+FIGURE = FOLDER.parents[1] / "docs" / "figures" / "sim_to_robot.png"
+LINES = {"bc": ("BC", "tab:blue"), "postbc": ("PostBC", "tab:orange")}
 LOOKS = 4095  # starts from which the best policy in simulation is chosen, as in the pipeline
 
 
@@ -108,45 +111,76 @@ def measure(seed: int, method: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         tuned = in_simulation(policy, seed, Path(scratch))
         for robot in (None, *ROBOTS):
-            keep("finetuned in simulation", robot, tuned)
+            keep(LEARNED, robot, tuned)
         for robot, episodes in product(ROBOTS, EPISODES):
-            keep(f"and {episodes} episodes on it", robot, *on_robot(robot, seed, episodes, Path(scratch)))
+            keep(AFTER.format(episodes), robot, *on_robot(robot, seed, episodes, Path(scratch)))
+
+
+def measured() -> dict[tuple[str, str], dict[str, list[dict[str, Any]]]]:
+    """Rows by (robot, life) and method; a seed that was broken off and begun anew counts once."""
+    lives: dict[tuple[str, str], dict[str, list[Any]]] = {}
+    last = {tuple(row["cell"].values()): row for row in RESULTS.rows()}
+    for row in last.values():
+        cell = row["cell"]
+        lives.setdefault((cell["robot"], cell["life"]), {}).setdefault(cell["method"], []).append(row)
+    return lives
+
+
+def pooled(rows: list[dict[str, Any]]) -> tuple[float, float, float]:
+    """Success over the starts of all seeds, and its Wilson interval, in percent."""
+    solved, count = sum(round(r["success"] * r["episodes"]) for r in rows), sum(r["episodes"] for r in rows)
+    low, high = wilson(solved, count) if count else (0.0, 1.0)
+    return 100 * solved / max(1, count), 100 * low, 100 * high
 
 
 def table() -> str:
     """Success over all seeds, with Wilson intervals over starts, and the robot's minutes."""
-    lives: dict[tuple[str, str], dict[str, list[Any]]] = {}
-    last = {tuple(row["cell"].values()): row for row in RESULTS.rows()}  # a seed that was broken off was begun anew
-    for row in last.values():
-        cell = row["cell"]
-        lives.setdefault((cell["robot"], cell["life"]), {}).setdefault(cell["method"], []).append(row)
     lines = ["| played on | policy | robot minutes | BC | PostBC | seeds |", "|---|---|---|---|---|---|"]
-    for (robot, life), by in sorted(lives.items(), key=lambda one: ["simulator", *ROBOTS].index(one[0][0])):
-        cells = []
-        for method in METHODS:
-            own = by.get(method, [])
-            solved, count = sum(round(r["success"] * r["episodes"]) for r in own), sum(r["episodes"] for r in own)
-            low, high = wilson(solved, count) if count else (0.0, 1.0)
-            cells.append(f"{100 * solved / max(1, count):.0f} % ({100 * low:.0f} to {100 * high:.0f})")
+    for (robot, life), by in sorted(measured().items(), key=lambda one: ["simulator", *ROBOTS].index(one[0][0])):
+        cells = ["{:.0f} % ({:.0f} to {:.0f})".format(*pooled(by.get(method, []))) for method in METHODS]
         minutes = np.mean([row["robot_minutes"] for rows in by.values() for row in rows])
         lines.append(f"| {robot} | {life} | {minutes:.1f} | {' | '.join(cells)} | {min(map(len, by.values()))} |")
     return "\n".join(lines) + "\n"
 
 
+def draw(path: Path) -> None:
+    """Success on each robot against its minutes, as a PNG: thick over all seeds, thin each seed."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, len(ROBOTS), figsize=(4.4 * len(ROBOTS), 3.4), layout="constrained", sharey=True)
+    lives, found = [LEARNED, *(AFTER.format(n) for n in EPISODES)], measured()
+    for axis, robot in zip(axes, ROBOTS, strict=True):
+        for method, (label, color) in LINES.items():
+            rows = [found[robot, life][method] for life in lives]
+            minutes = [np.mean([row["robot_minutes"] for row in by]) for by in rows]
+            success, low, high = np.array([pooled(by) for by in rows]).T
+            axis.fill_between(minutes, low, high, color=color, alpha=0.15, linewidth=0)
+            axis.plot(minutes, success, "o-", color=color, label=label)
+            for seed in zip(*rows, strict=False):
+                axis.plot([r["robot_minutes"] for r in seed], [100 * r["success"] for r in seed], color=color, lw=0.6)
+        axis.set(xlabel="minutes of the robot", title=robot, ylim=(0, 100))
+        axis.spines[["top", "right"]].set_visible(False)
+    axes[0].set_ylabel("success, %")
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=2, frameon=False)
+    figure.savefig(path, dpi=130, metadata={"Software": None})  # the same numbers give the same bytes
+    plt.close(figure)
+
+
 def main() -> None:
     """Run what has not been run; print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--table", action="store_true", help="print the table of what there is, and stop")
+    parser.add_argument("--table", action="store_true", help="print and draw what there is, and stop")
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     torch.set_num_threads(1)
-    final = {"life": f"and {EPISODES[-1]} episodes on it", "robot": ROBOTS[-1]}
+    final = {"life": AFTER.format(EPISODES[-1]), "robot": ROBOTS[-1]}
     cells = [row["cell"] for row in RESULTS.rows()]
     done = {(cell["seed"], cell["method"]) for cell in cells if cell.items() >= final.items()}
     for seed, method in () if options.table else product(range(SEEDS), METHODS):
         if (seed, method) not in done:
             measure(seed, method)
     sys.stdout.write(table())
+    draw(FIGURE)
 
 
 if __name__ == "__main__":
