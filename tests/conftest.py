@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import HealthCheck, settings
 from toy import TOY_VIEW, make_frames, toy_episode
 
 from postbc.demos.convert import convert
@@ -14,6 +15,9 @@ from postbc.demos.frames import Frames, load_frames
 
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the stages that tests start: workers share the cores
+# The same examples every time, and none fails for how long it took.
+settings.register_profile("steady", derandomize=True, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("steady")
 _connect = socket.socket.connect
 signal.signal(
     signal.SIGINT, signal.default_int_handler

@@ -74,7 +74,7 @@ def little_patience():
     isolation.SECONDS = before
 
 
-@settings(max_examples=40, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=40, suppress_health_check=list(HealthCheck))
 @given(which=share, damage=damages())
 def test_damage_is_named(whole, which, damage):
     with tempfile.TemporaryDirectory() as folder:

@@ -80,7 +80,7 @@ def expected(values):
     return values if values.dtype == np.uint8 and values.ndim == 4 else values.astype(np.float32)
 
 
-@settings(max_examples=150, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@settings(max_examples=150, suppress_health_check=list(HealthCheck))
 @given(st.lists(recorded(), min_size=1, max_size=3), st.sampled_from([as_npz, as_robomimic, as_zarr]))
 def test_what_is_taken_is_what_was_recorded(episodes, write):
     with tempfile.TemporaryDirectory() as folder, np.errstate(all="ignore"):

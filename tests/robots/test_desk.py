@@ -95,7 +95,7 @@ class DeskAgainstModel(RuleBasedStateMachine):
             self.waiting.end()
 
 
-DeskAgainstModel.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)
+DeskAgainstModel.TestCase.settings = settings(max_examples=40, stateful_step_count=25)
 TestDesk = DeskAgainstModel.TestCase
 
 

@@ -27,7 +27,7 @@ def push(dynamics: Dynamics) -> np.ndarray:
 
 
 @given(pose=POSES)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_keypoints_equal_the_environments(env: PushTEnv, pose: tuple[float, float, float]):
     env.reset(seed=0)
     env.place(np.array([60.0, 60.0, *pose]))

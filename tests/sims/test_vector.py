@@ -45,7 +45,7 @@ def flat(observation: dict[str, np.ndarray]) -> np.ndarray:
     return np.concatenate([observation["agent_pos"], observation["environment_state"]])
 
 
-@settings(max_examples=25, deadline=None, derandomize=True)
+@settings(max_examples=25)
 @given(
     n=st.integers(1, 4),
     chunk=st.integers(1, 5),
@@ -71,7 +71,7 @@ def test_a_vector_is_its_environments_one_by_one(
         assert played[i] == list(plainly(TASK.make(), seeds[i::n], chunk, limit, history))
 
 
-@settings(max_examples=15, deadline=None, derandomize=True)
+@settings(max_examples=15)
 @given(
     n=st.integers(1, 3),
     starts=st.integers(1, 9),
