@@ -25,6 +25,7 @@ from postbc.training import Metrics
 Row = dict[str, Any]
 Evaluate = Callable[[Policy, Any], Row]
 WINDOW = 20  # episodes over which training success is averaged
+SLICE = 100  # gradient steps after which learning without playing shows how far it is
 EXPLODED = 10.0  # times the largest value that the discount allows
 HOTTEST = 1e3  # temperature
 
@@ -167,9 +168,14 @@ class _Run:
     def _learn_after(self) -> None:
         """Once, when the budget is spent, and again after a run that was killed meanwhile."""
         progress, config = self.progress, self.config
-        if config.updates_after and not progress.learned_after:
-            self._learn(config.updates_after / config.updates_per_chunk)
-            progress.learned_after = True
+        if progress.learned_after or not config.updates_after:
+            return
+        with Track("learn", config.updates_after) as bar:
+            for first in range(0, config.updates_after, SLICE):
+                updates = min(SLICE, config.updates_after - first)
+                self._learn(updates / config.updates_per_chunk)
+                bar.advance(updates)
+        progress.learned_after = True
 
     def _step(self) -> None:
         """A chunk in every environment, and learning from those before it meanwhile where the learner can."""

@@ -6,6 +6,7 @@ to learn from it, and takes over the weights of the other as a whole, between tw
 """
 
 import os
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -28,12 +29,14 @@ from postbc.finetune.learner import Learner
 from postbc.policies.folder import load_policy
 from postbc.policies.policy import Policy
 from postbc.processes import Arrays, Child, receive, send, served
+from postbc.progress import Track
 from postbc.sims.vector import Transition
 from postbc.storage.checkpoint import Nested, flatten, unflatten
 from postbc.training import Metrics
 
 MODULE = "postbc.finetune.remote"
 NICENESS = 5  # of the learning process: acting goes first
+GLANCE = 0.1  # seconds between two looks at how far it is
 OWED = "chunks_owed"  # of a state: what was played and not yet learned from
 
 
@@ -94,10 +97,13 @@ class RemoteLearner(Learner):
 
     def settle(self) -> None:
         """Wait until everything has been learned, and take over the result."""
-        if self._asked:
-            self._take()
-        self._ask(settle=True)
-        self._take()
+        self._look()
+        with Track("learn", round(self.behind)) as bar:
+            while self.behind > 0:
+                time.sleep(GLANCE)
+                before = self.behind
+                self._look()
+                bar.advance(round(before) - round(self.behind))
 
     def policy(self) -> Policy:
         """As far as this side knows."""
@@ -132,6 +138,12 @@ class RemoteLearner(Learner):
     def close(self) -> None:
         """End the other side; what it had not learned yet is lost to it."""
         self.child.kill()
+
+    def _look(self) -> None:
+        """Take over the weights of this moment."""
+        if not self._asked:
+            self._ask(settle=False)
+        self._take()
 
     def _ask(self, settle: bool) -> None:
         if not self._asked:
