@@ -104,6 +104,9 @@ def main(config: Config, options: argparse.Namespace) -> None:
             return
         learner = RemoteLearner(folder, settings, config.seed, body.waits, config.finetune_robot.replay)
         stack.callback(learner.close)
+        learner.settle()  # both sides have read the policy now
+        if request(config, robot, method) != wanted:
+            raise MismatchError("the policy was exchanged while it was read; run it again.")
         armed = body.connect(wanted, arming.FOLDER)
         log.info("%s armed by %s", armed.robot, armed.operator)
         facts = {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy, "method": method}

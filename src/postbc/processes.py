@@ -31,6 +31,8 @@ def die_with_parent() -> None:
 class Child:
     """``python -m module FD``: another process of this project, with a pipe to it. It ends when the pipe does."""
 
+    ending = GRACE  # seconds between being asked to end and being killed
+
     def __init__(self, module: str) -> None:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -49,11 +51,11 @@ class Child:
         self.process.wait()
 
     def close(self) -> None:
-        """Let it end: the pipe closes; after GRACE seconds it is asked, after as many more it is killed."""
+        """Let it end: the pipe closes; after GRACE seconds it is asked, after ``ending`` more it is killed."""
         self.pipe.close()
-        for insist in (self.process.terminate, self.process.kill):
+        for patience, insist in ((GRACE, self.process.terminate), (self.ending, self.process.kill)):
             with suppress(subprocess.TimeoutExpired):
-                self.process.wait(GRACE)
+                self.process.wait(patience)
                 return
             insist()
         self.process.wait()

@@ -60,6 +60,19 @@ def test_where_time_stands_still_it_is_the_same_run(algorithm, tmp_path):
         far.close()
 
 
+def test_what_was_said_of_an_earlier_moment_does_not_settle_it(tmp_path):
+    far = RemoteLearner(finetuned(tmp_path / "f"), SHORT, 3, waits=True)
+    try:
+        far._ask(settle=False)  # answered before anything is owed
+        assert far.child.pipe.poll(60)
+        for _ in range(50):
+            far._send("learn", 1.0)
+        far.settle()
+        assert far.state()["learning"]["chunks_owed"] == 0
+    finally:
+        far.close()
+
+
 def test_a_run_that_was_killed_goes_on_with_all_that_was_played(tmp_path):
     folder, path = finetuned(tmp_path / "f"), tmp_path / "experience"
     far, seen = RemoteLearner(folder, SHORT, 3, waits=True), []

@@ -21,6 +21,7 @@ from postbc.features import Feature, Features
 from postbc.robots import arming
 from postbc.robots.environment import RobotEnv, with_limits
 from postbc.robots.guard import limits_fingerprint
+from postbc.robots.keeper import ENDING
 from postbc.robots.lock import hold
 from postbc.robots.recorder import Recorder, read_journal
 from postbc.robots.remote import RemoteRobot
@@ -115,6 +116,17 @@ def test_nothing_is_connected_without_a_permission_for_these_limits(tmp_path):
     assert hardware.robot.told == []
     with pytest.raises(RobotError, match="guard"):
         SafeRobot(Arm(), config, 10.0).connect(armed(config, 10.0))
+
+
+def test_a_token_of_another_robot_moves_nothing(tmp_path):
+    body = RemoteRobot(TWIN, TASK)
+    try:
+        RobotEnv(body, TWIN, TASK.fps)
+        with pytest.raises(NotArmedError, match="is for arm, this is postbc_twin"):
+            body.connect(replace(request(TWIN), robot="arm"), tmp_path / "arming")
+        assert body.child.ending > ENDING  # it may be connecting, and is not killed half-way
+    finally:
+        body.stop("the test is over")
 
 
 def test_a_twin_that_needs_a_token_uses_one_up(tmp_path):
@@ -246,14 +258,80 @@ def test_a_robot_that_can_not_be_disconnected_as_a_whole_is_at_its_bus():
     assert safe.robot.told == ["bus off, torque off"]
 
 
-def test_a_velocity_is_no_position_and_a_stop_commands_none():
+def base_behind(names=("x.vel",), **more):
     base = Arm()
-    base.observation_features = base.action_features = {"x.vel": float}
-    safe = arm_behind(GuardConfig([-1.0], [1.0], [0.5]), base)
-    safe.begin()
-    assert safe.act(np.array([0.4])) == [0.4]
+    base.observation_features = base.action_features = dict.fromkeys(names, float)
+    base.send_action = lambda action: base.told.append(list(action.values())) or action
+    ends = [-1.0] * len(names), [100.0] * len(names)
+    return arm_behind(replace(GuardConfig(*ends, [5.0] * len(names)), **more), base)
+
+
+@pytest.mark.parametrize("name", ["x.vel", "mobile_base.vtheta", "linear_velocity"])
+def test_a_velocity_is_no_position_and_a_stop_commands_none(name):
+    safe = base_behind([name])
+    safe.begin()  # stands still, whatever it says: the first velocity counts from zero
+    assert safe.act(np.array([40.0])) == [5.0]
     safe.stop("enough")
-    assert base.told == [0.4, 0.0, "off, torque on"]
+    assert safe.robot.told == [[5.0], [0.0], "off, torque on"]
+
+
+def test_an_arm_on_wheels_stands_when_an_episode_is_over_and_keeps_its_pose():
+    safe = base_behind(["elbow.pos", "x.vel"])
+    safe.begin()
+    safe.act(np.array([12.0, 0.5]))
+    safe.rest()
+    safe.robot.at = 11.0
+    safe.stop("enough")
+    assert safe.robot.told == [[12.0, 0.5], [12.0, 0.0], [11.0, 0.0], "off, torque on"]
+
+
+def test_wheels_stand_where_the_arm_on_them_is_outside_of_its_limits_and_a_camera_is_lost():
+    safe = base_behind(["elbow.pos", "x.vel"])
+    safe.begin()
+    safe.act(np.array([12.0, 0.5]))
+    safe.robot.at, safe.robot.stuck = 200.0, True
+    safe.stop("enough")
+    assert safe.robot.told == [[12.0, 0.5], [12.0, 0.0], "bus off, torque off"]
+
+
+def test_a_velocity_that_can_not_be_zero_is_refused():
+    with pytest.raises(ConfigError, match="no zero"):
+        base_behind(low=[0.1])
+
+
+def test_a_robot_is_connected_once_and_never_after_a_stop():
+    config = RobotConfig(type="arm", guard=LIMITS)
+    safe = SafeRobot(Arm(), config, 10.0)
+    safe.guarded(list(safe.action_features))
+    safe.stop("it was ended")
+    with pytest.raises(RobotError, match="it was ended"):
+        safe.connect(armed(config, 10.0))
+    again = arm_behind(LIMITS)
+    with pytest.raises(RobotError, match="connected once"):
+        again.connect(armed(again.config, 10.0))
+
+
+def test_settings_that_can_not_be_changed_do_not_keep_it_from_being_disconnected():
+    class Frozen:
+        disable_torque_on_disconnect = property(lambda _: True)
+
+    safe = arm_behind(LIMITS)
+    safe.robot.config = Frozen()
+    safe.stop("enough")
+    assert safe.robot.told == [10.0, "off, torque off"]
+
+
+def test_a_velocity_is_not_kept_where_no_plan_has_come():
+    base, config = Arm(), RobotConfig(type="arm", arm="simulated", guard=GuardConfig([-1.0], [1.0]))
+    base.observation_features = base.action_features = {"x.vel": float}
+    base.is_simulated, base.place, base.succeeded = True, lambda seed: None, lambda: False
+    safe = SafeRobot(base, config, 10.0)
+    env = RobotEnv(safe, replace(config, state=["x.vel"], action=["x.vel"]), 10.0)
+    safe.connect()
+    env.reset(seed=0)
+    env.step(np.array([0.5]))
+    env.keep()
+    assert base.told == [0.5, 0.0]
 
 
 def test_a_bus_that_is_lost_ends_in_the_safe_state():

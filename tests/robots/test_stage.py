@@ -8,12 +8,14 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from postbc.compose import load_config
 from postbc.demos.store import listed_segments, read_store
+from postbc.errors import MismatchError
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import env_steps, save_finetuned
 from postbc.policies.diffusion import DiffusionPolicy
@@ -46,11 +48,11 @@ def project(tmp_path, monkeypatch):
     return tmp_path
 
 
-def finetuned_with(params):
+def finetuned_with(params, seed=0):
     """The artifact of finetune_sim under ``params``, after 40 steps."""
     Path("params.yaml").write_text(params)
     config = load_config()
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     model = DiffusionPolicy(PolicyShape(get_task("reach").make().shape, 2, config.task.chunk, 16, 1, 10, 2)).eval()
     save_finetuned(build_learner(model, config.finetune_robot.finetune, 0), 40, Path("artifacts/finetuned_sim/bc"))
 
@@ -129,6 +131,23 @@ def test_a_check_warns_of_a_policy_that_reaches_beyond_the_limits(project):
     _, said = checked()
     assert "action.1: the policy's -1 to 1 is beyond the limits -0.5 to 1" in said
     assert "action.0: the policy" not in said
+
+
+def test_a_policy_that_is_exchanged_while_it_is_read_does_not_move_the_robot(project, monkeypatch):
+    from stages import finetune_robot
+
+    learner_of = finetune_robot.RemoteLearner
+
+    def exchanging(*about):
+        learner = learner_of(*about)
+        learner.settle()
+        finetuned_with(PARAMS, seed=1)
+        return learner
+
+    monkeypatch.setattr(finetune_robot, "RemoteLearner", exchanging)
+    with pytest.raises(MismatchError, match="exchanged"):
+        finetune_robot.main(load_config(), SimpleNamespace(method="bc", request=False, check=False))
+    assert not log()
 
 
 def test_the_papers_protocol_collects_then_learns_then_plays_the_best_of_several(project):

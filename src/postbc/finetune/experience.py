@@ -16,6 +16,7 @@ from safetensors.numpy import load, save
 from torch import Tensor
 
 from postbc.sims.vector import Transition
+from postbc.storage.atomic import append
 
 log = logging.getLogger("postbc")
 LENGTH = struct.Struct("<Q")
@@ -57,8 +58,8 @@ class Experience:
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             if os.fstat(file).st_size == 0:
-                os.write(file, LENGTH.pack(len(self.identity)) + self.identity)
-            os.write(file, LENGTH.pack(len(body)) + body)
+                append(file, LENGTH.pack(len(self.identity)) + self.identity)
+            append(file, LENGTH.pack(len(body)) + body)
         finally:
             os.close(file)
 

@@ -97,6 +97,8 @@ class RemoteLearner(Learner):
 
     def settle(self) -> None:
         """Wait until everything has been learned, and take over the result."""
+        if self._asked:  # of a moment before the last was handed over
+            self._take()
         self._look()
         with Track("learn", round(self.behind)) as bar:
             while self.behind > 0:
@@ -141,8 +143,7 @@ class RemoteLearner(Learner):
 
     def _look(self) -> None:
         """Take over the weights of this moment."""
-        if not self._asked:
-            self._ask(settle=False)
+        self._ask(settle=False)
         self._take()
 
     def _ask(self, settle: bool) -> None:

@@ -17,7 +17,7 @@ from postbc.robots.guard import ROUNDING
 from postbc.robots.mapping import Robot, match
 from postbc.robots.operator import Verdict, make_operator
 from postbc.robots.recorder import Recorder
-from postbc.robots.safe import SIMULATED, Body, SafeRobot, make_robot
+from postbc.robots.safe import SIMULATED, Body, SafeRobot, is_velocity, make_robot
 from postbc.sims import get_task
 from postbc.sims.task import Observation, TaskEnv
 
@@ -143,9 +143,11 @@ class RobotEnv(TaskEnv):
         )  # another one is the guard's, not to be stretched
 
     def keep(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """A control step for which there is no action: a commanded position is commanded again, anything else is not."""
-        if self._last is not None and self.body.positions:
-            return self.step(self._last * self.actions.scale)
+        """A control step for which there is no action: a position is commanded again, no velocity, nothing else."""
+        if self._last is not None and self.body.holds:
+            moving = np.array([is_velocity(name) for name in self.actions.features])
+            still = np.where(moving, 0.0, self._last)
+            return self.step(still * self.actions.scale)
         try:
             self._require_going()
             return self._after(None, False)

@@ -98,9 +98,11 @@ class Keeper:
     def end(self, requests: int) -> None:
         """Wait for a request to end this process; stop the robot, and end it, whatever another thread is doing."""
         os.read(requests, 1)
-        if self.robot and not self.robot.stop("the process that holds the robot was ended", within=ENDING):
-            log.error("the driver hangs, so that the robot can not be told anything: use its power switch")
-        os._exit(128 + signal.SIGTERM)
+        try:
+            if self.robot and not self.robot.stop("the process that holds the robot was ended", within=ENDING):
+                log.error("the driver hangs, so that the robot can not be told anything: use its power switch")
+        finally:
+            os._exit(128 + signal.SIGTERM)
 
     def _answer(self, request: list[Any], arrays: dict[str, np.ndarray]) -> None:
         name, *arguments = request
@@ -143,14 +145,16 @@ class Keeper:
         return {"simulated": robot.simulated, "waits": robot.waits, **said}
 
     def do_guarded(self, actions: list[str]) -> bool:
-        """Set the limits; whether actions are positions."""
+        """Set the limits; whether actions are positions or velocities."""
         robot = self._awake()
         robot.guarded(actions)
-        return robot.positions
+        return robot.holds
 
     def do_connect(self, wanted: dict[str, str], folder: str) -> dict[str, Any]:
         """Use up a permission, and connect."""
         robot = self._awake()
+        if wanted["robot"] != label(robot.config):
+            raise NotArmedError(f"the permission is for {wanted['robot']}, this is {label(robot.config)}.")
         armed = permission(robot, arming.Request(**wanted), Path(folder))
         robot.connect(armed)
         return asdict(armed)
@@ -175,6 +179,7 @@ class Keeper:
 
     def do_rest(self) -> None:
         """The episode is over."""
+        self._awake().rest()
         self._moving = False
         self._watchdog.rest()
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from postbc.demos.episode import Episode
 from postbc.demos.store import commit, compact, listed_segments, write_segment
+from postbc.storage.atomic import append
 from postbc.storage.journal import read_lines
 
 Step = dict[str, Any]
@@ -84,7 +85,7 @@ class Recorder:
 
     def _append(self, line: dict[str, Any]) -> None:
         assert self._journal is not None, "begin() comes first"  # noqa: S101 - internal order of calls
-        os.write(self._journal, json.dumps(line).encode() + b"\n")
+        append(self._journal, json.dumps(line).encode() + b"\n")
 
     def end(self) -> None:
         """Close the running episode, if any, and commit it to the store."""

@@ -14,8 +14,9 @@ from numpy import ndarray
 from postbc import errors
 from postbc.config import RobotConfig, TaskConfig
 from postbc.errors import RobotError
-from postbc.processes import Child, receive, send
+from postbc.processes import GRACE, Child, receive, send
 from postbc.robots import arming
+from postbc.robots.keeper import ENDING
 from postbc.robots.safe import Raw
 
 KEEPER = "postbc.robots.keeper"
@@ -28,6 +29,7 @@ class RemoteRobot:
 
     def __init__(self, config: RobotConfig, task: TaskConfig, start: Callable[[str], Child] = Child) -> None:
         self.child, self.stopped = start(KEEPER), False
+        self.child.ending = ENDING + GRACE  # it brings the robot into its safe state first
         self._asking = threading.Lock()  # the control thread asks, and whoever ends the session
         try:
             made = self._ask("make", asdict(config), task.env, dict(task.options), task.fps, patience=STARTING)
@@ -67,7 +69,7 @@ class RemoteRobot:
 
     def guarded(self, actions: Sequence[str]) -> None:
         """Put the limits before it."""
-        self.positions = bool(self._ask("guarded", list(actions)))
+        self.holds = bool(self._ask("guarded", list(actions)))
 
     def connect(self, wanted: arming.Request, folder: Path) -> arming.Arming:
         """Connect with a permission from ``folder``; raises NotArmedError without one."""

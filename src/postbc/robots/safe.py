@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from postbc.robots.guard import Guard, limits_fingerprint
 from postbc.robots.workspace import locator
 
 SIMULATED = "postbc_twin"
-VELOCITY = ".vel"  # at the end of a feature that is one
+SPEEDS = re.compile(r"(^|[._])(vel|velocity|v[xyz]|vtheta|w[xyz])$")  # as LeRobot's robots call velocities
 PATIENCE = 2  # control periods that a heartbeat lasts at least
 Raw = dict[str, Any]  # values by LeRobot feature
 log = logging.getLogger("postbc")
@@ -47,7 +48,7 @@ class Body(Protocol):
     waits: bool  # whether time passes by itself, or with actions alone
     observation_features: dict[str, Any]  # LeRobot's: name → float for a number, (h, w, C) for an image
     action_features: dict[str, Any]
-    positions: bool  # once it is guarded: whether what is commanded is a position that is also measured
+    holds: bool  # once it is guarded: whether every action is a velocity, or a position that is also measured
 
     def guarded(self, actions: Sequence[str]) -> None:
         """Put the limits before every action, whose numbers are these ``actions``."""
@@ -62,7 +63,7 @@ class Body(Protocol):
         """Send an action, in the robot's units, through the guard; what was sent."""
 
     def rest(self) -> None:
-        """The episode is over: it stays where it is."""
+        """The episode is over: it stays where it is, and keeps no velocity."""
 
     def place(self, seed: int) -> None:
         """Put a simulated robot's scene into the initial state of ``seed``."""
@@ -72,6 +73,11 @@ class Body(Protocol):
 
     def stop(self, reason: str) -> object:
         """The safe state, for good."""
+
+
+def is_velocity(action: str) -> bool:
+    """Whether a number that a robot is commanded is a velocity, by its name: what stands still is told zero, not to stay."""
+    return SPEEDS.search(action) is not None
 
 
 def label(config: RobotConfig) -> str:
@@ -102,7 +108,8 @@ class SafeRobot:
         self._guard: Guard | None = None
         self._connecting = False
         self._steps = 0
-        self._where: ndarray | None = None  # the last positions that were read
+        self._where: ndarray | None = None  # what would hold it where it was last seen
+        self._told: ndarray | None = None  # the last action of an episode
         self._lock = threading.RLock()  # a watchdog may stop it at any time
 
     def guarded(self, actions: Sequence[str]) -> None:
@@ -122,8 +129,10 @@ class SafeRobot:
             )
         locate = locator(guard.workspace, actions) if guard.workspace else None
         self._guard, self._actions = Guard(guard, 1 / self.fps, locate), list(actions)
-        moving = [name for name in actions if name.endswith(VELOCITY)]
-        self.positions = not moving and set(actions) <= set(self.observation_features)
+        self._speeds = np.array([is_velocity(name) for name in actions])
+        self.holds = all(is_velocity(name) or name in self.observation_features for name in actions)
+        if (self._speeds & ((self._guard.low > 0) | (self._guard.high < 0))).any():
+            raise ConfigError("finetune_robot.robot.guard leaves a velocity no zero: it could not be stopped.")
 
     def connect(self, armed: Arming | None = None) -> None:
         """Connect. Raises NotArmedError for hardware unless ``armed`` permits these limits, RobotError where not calibrated."""
@@ -134,6 +143,8 @@ class SafeRobot:
         if armed is None and not self.simulated:
             raise NotArmedError("hardware is connected only with a permission.")
         with self._lock:
+            if self.stopped or self._connecting:
+                raise RobotError(f"a robot is connected once: {self.stopped or 'it is connected'}.")
             self._connecting = True
             try:
                 # LeRobot would ask at a terminal, which this process has not, and calibration moves the arm.
@@ -153,17 +164,20 @@ class SafeRobot:
 
     def _look(self) -> Raw:
         seen = dict(self.robot.get_observation())
-        if self.positions:
-            here = np.array([seen[name] for name in self._actions], float)
+        if self.holds:
+            here = self._still(seen)
             self._where = here if np.isfinite(here).all() else self._where
         return seen
 
+    def _still(self, seen: Raw) -> Float[ndarray, "A"]:
+        """The action that keeps it as it is seen."""
+        return np.array([0.0 if is_velocity(name) else seen[name] for name in self._actions], float)
+
     def begin(self) -> None:
-        """Where actions are positions, the first one counts from where the robot is."""
+        """Where actions are positions or velocities, the first one counts from where the robot is, and stands."""
         with self._running() as guard:
-            self._steps = 0
-            seen = self._look() if self.positions else None
-            guard.begin(None if seen is None else np.array([seen[name] for name in self._actions], float))
+            self._steps, self._told = 0, None
+            guard.begin(self._still(self._look()) if self.holds else None)
 
     def act(self, action: Float[ndarray, "A"]) -> Float[ndarray, "A"]:
         """Raises UnsafeActionError, with the robot stopped, for an action that must not be sent."""
@@ -171,15 +185,25 @@ class SafeRobot:
             self._steps += 1
             now = time.monotonic() if self.waits else self._steps * guard.period
             try:
-                safe = guard.check(np.asarray(action, float), now)
-                sent = self.robot.send_action(dict(zip(self._actions, map(float, safe), strict=True)))
+                safe = self._told = guard.check(np.asarray(action, float), now)
+                sent = self._send(safe)
             except BaseException as error:
                 self.stop(str(error))
                 raise
             return np.array([sent[name] for name in self._actions], float)
 
     def rest(self) -> None:
-        """Nothing to do: what was commanded last is kept."""
+        """What was commanded last is kept; velocities are not."""
+        with self._running():
+            if self._told is not None and self._speeds.any():
+                try:
+                    self._send(np.where(self._speeds, 0.0, self._told))
+                except BaseException as error:
+                    self.stop(str(error))
+                    raise
+
+    def _send(self, action: Float[ndarray, "A"]) -> Raw:
+        return dict(self.robot.send_action(dict(zip(self._actions, map(float, action), strict=True))))
 
     def place(self, seed: int) -> None:
         """Only a simulated robot can be placed."""
@@ -216,9 +240,10 @@ class SafeRobot:
     def _to_safety(self) -> None:
         hold = self.config.guard.on_stop == "hold"
         settings: Any = getattr(self.robot, "config", None)
-        if hasattr(settings, "disable_torque_on_disconnect"):
-            settings.disable_torque_on_disconnect = not hold
         try:
+            if hasattr(settings, "disable_torque_on_disconnect"):
+                with suppress(AttributeError):  # a plugin's settings may be frozen
+                    settings.disable_torque_on_disconnect = not hold
             if hold:
                 self._stay()
         except Exception as error:  # a bus that is gone can not be told to hold
@@ -228,22 +253,21 @@ class SafeRobot:
 
     def _stay(self) -> None:
         """Command the present position, or the last that was read, and no velocity, so that it does not move on."""
-        if self.positions:
+        if self.holds:
             with suppress(Exception):  # a camera may be lost, and the arm be well
                 self._look()
-        if self.positions and self._where is not None:
-            here = self._where
-        elif all(name.endswith(VELOCITY) for name in self._actions):
-            here = np.zeros(len(self._actions))
-        else:
+        here = np.zeros(len(self._actions)) if self._speeds.all() else self._where
+        if not self.holds or here is None:
             if not self.simulated:
                 log.warning("these actions can not hold a robot: it keeps its last command until it is disconnected")
             return
         assert self._guard is not None  # noqa: S101 - only called behind one
-        if (here >= self._guard.low).all() and (here <= self._guard.high).all():
-            self.robot.send_action(dict(zip(self._actions, map(float, here), strict=True)))
-        else:
+        if (here < self._guard.low).any() or (here > self._guard.high).any():
             log.warning("the robot is outside of its limits and is not told to stay there: it keeps its last command")
+            if self._told is None or not self._speeds.any():
+                return
+            here = np.where(self._speeds, 0.0, self._told)
+        self._send(here)
 
     def _disconnect(self, hold: bool) -> None:
         try:
@@ -252,6 +276,6 @@ class SafeRobot:
             Exception
         ) as error:  # LeRobot's drivers refuse where a part is not connected, and leave the rest as it is
             try:
-                self.robot.bus.disconnect(not hold)
+                self.robot.bus.disconnect(not hold or bool(self._speeds.any()))  # wheels would drive on
             except Exception:  # there is nothing left to try
                 log.error("the robot could not be disconnected (%s): use its power switch", error)

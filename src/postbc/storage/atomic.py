@@ -61,6 +61,12 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text())
 
 
+def append(file: int, data: bytes) -> None:
+    """Write all of ``data`` to an open file. Raises OSError when it is not all on its way, as on a full disk."""
+    while data:
+        data = data[os.write(file, data) :]
+
+
 def _fsync_tree(folder: Path) -> None:
     for path in sorted(folder.rglob("*"), reverse=True):
         fsync_path(path)
