@@ -275,14 +275,15 @@ def test_a_velocity_is_no_position_and_a_stop_commands_none(name):
     assert safe.robot.told == [[5.0], [0.0], "off, torque on"]
 
 
-def test_an_arm_on_wheels_stands_when_an_episode_is_over_and_keeps_its_pose():
-    safe = base_behind(["elbow.pos", "x.vel"])
+@pytest.mark.parametrize(("on_stop", "torque"), [("hold", "on"), ("release", "off")])
+def test_an_arm_on_wheels_stands_when_an_episode_is_over_and_keeps_its_pose(on_stop, torque):
+    safe = base_behind(["elbow.pos", "x.vel"], on_stop=on_stop)
     safe.begin()
     safe.act(np.array([12.0, 0.5]))
     safe.rest()
     safe.robot.at = 11.0
     safe.stop("enough")
-    assert safe.robot.told == [[12.0, 0.5], [12.0, 0.0], [11.0, 0.0], "off, torque on"]
+    assert safe.robot.told == [[12.0, 0.5], [12.0, 0.0], [11.0, 0.0], f"off, torque {torque}"]
 
 
 def test_wheels_stand_where_the_arm_on_them_is_outside_of_its_limits_and_a_camera_is_lost():

@@ -244,7 +244,7 @@ class SafeRobot:
             if hasattr(settings, "disable_torque_on_disconnect"):
                 with suppress(AttributeError):  # a plugin's settings may be frozen
                     settings.disable_torque_on_disconnect = not hold
-            if hold:
+            if hold or self._speeds.any():  # wheels do not stop for being let go
                 self._stay()
         except Exception as error:  # a bus that is gone can not be told to hold
             log.error("the robot could not be told to stay where it is: %s", error)
