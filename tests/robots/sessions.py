@@ -16,8 +16,8 @@ TWIN = RobotConfig(arm="simulated", guard=GuardConfig([-1.0, -1.0], [1.0, 1.0]))
 POLICY = "a" * 64
 
 
-def request(config: RobotConfig) -> arming.Request:
-    return arming.Request(config.type, POLICY, limits_fingerprint(config, TASK.fps))
+def request(config: RobotConfig, task: TaskConfig = TASK) -> arming.Request:
+    return arming.Request(config.type, POLICY, limits_fingerprint(config, task.fps))
 
 
 def own_env(config: RobotConfig = TWIN, task: TaskConfig = TASK) -> RobotEnv:
@@ -32,7 +32,7 @@ def remote_env(folder: Path, config: RobotConfig = TWIN, task: TaskConfig = TASK
     body = RemoteRobot(config, task)
     try:
         env = RobotEnv(body, config, task.fps)
-        body.connect(request(config), folder / "arming")
+        body.connect(request(config, task), folder / "arming")
         yield env
     finally:
         body.stop("the test is over")

@@ -49,7 +49,7 @@ def test_the_twin_is_the_task_when_nothing_is_altered():
     twin.close()
 
 
-def test_a_camera_is_scaled_to_what_the_policy_reads():
+def test_a_camera_is_scaled_to_what_the_policy_reads(tmp_path):
     task = TaskConfig(name="pusht_pixels", env="pusht_pixels", fps=10, max_steps=300, chunk=8)
     config = with_limits(RobotConfig(arm="simulated"), task)
     body = SafeRobot(make_robot(config, task.env, {}), config, task.fps)
@@ -59,6 +59,9 @@ def test_a_camera_is_scaled_to_what_the_policy_reads():
     assert (full.shape, small.shape) == ((96, 96, 3), (24, 24, 3))
     assert np.abs(small - full.reshape(24, 4, 24, 4, 3).mean((1, 3))).max() <= 1  # Pillow rounds after each direction
     assert envs[1].shape.pixels == (3, 24, 24)
+    with remote_env(tmp_path, config, task) as far:  # images pass between processes as well
+        assert np.array_equal(far.reset(seed=3)[0]["pixels"], full)
+        assert far.step(np.array([200.0, 200.0]))[0]["pixels"].shape == (96, 96, 3)
 
 
 def test_altered_dynamics_change_what_happens():
