@@ -1,11 +1,16 @@
 """Two sources of error are told apart, and alpha: auto follows."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
 import torch
 from toy import make_frames, toy_episode
 
 from postbc.config import PosteriorConfig
 from postbc.posterior.calibration import ALPHA_RANGE, HeldOut, calibrate, hold_out, separate
 from postbc.storage.checkpoint import Checkpoints
+from stages.posterior import calibration
 
 SMALL = PosteriorConfig(members=6, hidden=16, layers=2, steps=150, batch=16, folds=3)
 
@@ -76,7 +81,14 @@ def fold_of(frames, held):
     return number
 
 
-def test_two_episodes_are_enough_and_the_same_seed_gives_the_same(tmp_path):
-    frames = make_frames([toy_episode(n) for n in range(2)])
+def test_the_same_seed_gives_the_same(tmp_path):
+    frames = make_frames([toy_episode(n) for n in range(3)])
     one, two = (calibrate(hold_out(frames, 2, SMALL, 0, Checkpoints(tmp_path / n, "t")), 0) for n in "ab")
     assert one == two
+
+
+@pytest.mark.parametrize(("episodes", "folds", "says"), [(2, 3, False), (3, 3, True), (3, 0, False)])
+def test_nothing_is_said_where_a_fold_would_leave_a_single_trajectory(episodes, folds, says, tmp_path):
+    frames = make_frames([toy_episode(n) for n in range(episodes)])
+    config = SimpleNamespace(posterior=replace(SMALL, folds=folds), task=SimpleNamespace(chunk=2), seed=0)
+    assert (calibration(config, frames, Checkpoints(tmp_path, "t")) is not None) == says

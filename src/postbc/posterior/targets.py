@@ -103,7 +103,9 @@ def size_of(method: Method, config: PretrainConfig, sigma: float, calibrated: fl
     """
     alpha = calibrated if config.alpha == "auto" else float(config.alpha)
     if alpha is None:
-        raise ConfigError("pretrain.alpha: auto needs a calibrated posterior: set posterior.folds to 2 or more.")
+        raise ConfigError(
+            "pretrain.alpha: auto needs a calibrated posterior: posterior.folds of 2 or more, and 3 demonstrations at least."
+        )
     if method is not Method.SIGMA_BC:
         return alpha
     return alpha * sigma if config.sigma == "matched" else float(config.sigma)
