@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from arm import armed
 from sessions import vector_of
 
 from postbc.compose import load_config
@@ -119,8 +120,6 @@ def config(tmp_path, monkeypatch):
 
 
 def connected(config, features=FEATURES):
-    from test_environment import armed
-
     robot = config.finetune_robot.robot
     body = SafeRobot(make_robot(robot, config.task.env, {}), robot, config.task.fps)
     env = RobotEnv(body, robot, config.task.fps, features)

@@ -5,14 +5,13 @@ import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from sessions import POLICY, TASK, TWIN, own_env, remote_env, request
+from arm import LIMITS, Arm, armed
+from sessions import TASK, TWIN, own_env, remote_env, request
 
 from postbc.config import GuardConfig, RobotConfig, TaskConfig
 from postbc.demos.store import listed_segments, read_store
@@ -20,7 +19,6 @@ from postbc.errors import ConfigError, NotArmedError, RobotError, UnsafeActionEr
 from postbc.features import Feature, Features
 from postbc.robots import arming
 from postbc.robots.environment import RobotEnv, with_limits
-from postbc.robots.guard import limits_fingerprint
 from postbc.robots.keeper import ENDING
 from postbc.robots.lock import hold
 from postbc.robots.recorder import Recorder, read_journal
@@ -175,156 +173,6 @@ def test_a_robot_process_that_is_gone_is_a_named_error(tmp_path):
             env.step(np.zeros(2))
 
 
-class Arm:
-    """A robot of joint positions that notes what it is told."""
-
-    name, is_calibrated, is_connected = "arm", True, True
-
-    def __init__(self):
-        self.observation_features = self.action_features = {"elbow.pos": float}
-        self.at, self.told, self.fails, self.blind, self.stuck = 10.0, [], False, False, False
-        self.bus = SimpleNamespace(disconnect=lambda off: self.told.append(f"bus off, torque {'off' if off else 'on'}"))
-        self.config = type("Settings", (), {"disable_torque_on_disconnect": True})()
-
-    def connect(self, calibrate=True):
-        assert not calibrate
-
-    def get_observation(self):
-        if self.blind:
-            raise TimeoutError("no frame")
-        return dict.fromkeys(self.observation_features, self.at)
-
-    def send_action(self, action):
-        if self.fails:
-            raise ConnectionError("no such bus")
-        self.told.append(next(iter(action.values())))
-        return action
-
-    def disconnect(self):
-        if self.stuck:
-            raise RuntimeError("not connected")
-        self.told.append(f"off, torque {'off' if self.config.disable_torque_on_disconnect else 'on'}")
-
-
-def armed(config, fps):
-    return arming.Arming(config.type, POLICY, limits_fingerprint(config, fps), "Ada", 0.0, 10.0, "0" * 32)
-
-
-def arm_behind(guard, arm=None):
-    config = RobotConfig(type="arm", guard=guard)
-    safe = SafeRobot(arm or Arm(), config, 10.0)
-    safe.guarded(list(safe.action_features))
-    safe.connect(armed(config, 10.0))
-    return safe
-
-
-LIMITS = GuardConfig([0.0], [90.0], [5.0])
-
-
-def test_positions_count_from_where_the_arm_is_and_a_stop_holds_it_there():
-    safe = arm_behind(LIMITS)
-    safe.begin()
-    assert safe.act(np.array([90.0])) == [15.0]
-    safe.robot.at = 12.0
-    safe.stop("enough")
-    safe.stop("once more")
-    assert safe.robot.told == [15.0, 12.0, "off, torque on"]
-    with pytest.raises(RobotError, match="enough"):
-        safe.act(np.array([12.0]))
-
-
-def test_release_switches_the_torque_off_and_an_arm_outside_of_its_limits_is_not_told_to_hold():
-    safe = arm_behind(replace(LIMITS, on_stop="release"))
-    safe.stop("enough")
-    assert safe.robot.told == ["off, torque off"]
-    safe = arm_behind(LIMITS)
-    safe.robot.at = 91.0
-    safe.stop("enough")
-    assert safe.robot.told == ["off, torque on"]
-
-
-def test_an_arm_whose_camera_is_lost_is_held_where_it_was_last_seen():
-    safe = arm_behind(LIMITS)
-    safe.begin()
-    safe.robot.blind = True
-    safe.robot.is_connected = False  # as LeRobot's drivers say when one camera is not
-    with pytest.raises(TimeoutError):
-        safe.observe()
-    safe.stop("the camera is lost")
-    assert safe.robot.told == [10.0, "off, torque on"]
-
-
-def test_a_robot_that_can_not_be_disconnected_as_a_whole_is_at_its_bus():
-    safe = arm_behind(replace(LIMITS, on_stop="release"))
-    safe.robot.stuck = True
-    safe.stop("enough")
-    assert safe.robot.told == ["bus off, torque off"]
-
-
-def base_behind(names=("x.vel",), **more):
-    base = Arm()
-    base.observation_features = base.action_features = dict.fromkeys(names, float)
-    base.send_action = lambda action: base.told.append(list(action.values())) or action
-    ends = [-1.0] * len(names), [100.0] * len(names)
-    return arm_behind(replace(GuardConfig(*ends, [5.0] * len(names)), **more), base)
-
-
-@pytest.mark.parametrize("name", ["x.vel", "mobile_base.vtheta", "linear_velocity"])
-def test_a_velocity_is_no_position_and_a_stop_commands_none(name):
-    safe = base_behind([name])
-    safe.begin()  # stands still, whatever it says: the first velocity counts from zero
-    assert safe.act(np.array([40.0])) == [5.0]
-    safe.stop("enough")
-    assert safe.robot.told == [[5.0], [0.0], "off, torque on"]
-
-
-@pytest.mark.parametrize(("on_stop", "torque"), [("hold", "on"), ("release", "off")])
-def test_an_arm_on_wheels_stands_when_an_episode_is_over_and_keeps_its_pose(on_stop, torque):
-    safe = base_behind(["elbow.pos", "x.vel"], on_stop=on_stop)
-    safe.begin()
-    safe.act(np.array([12.0, 0.5]))
-    safe.rest()
-    safe.robot.at = 11.0
-    safe.stop("enough")
-    assert safe.robot.told == [[12.0, 0.5], [12.0, 0.0], [11.0, 0.0], f"off, torque {torque}"]
-
-
-def test_wheels_stand_where_the_arm_on_them_is_outside_of_its_limits_and_a_camera_is_lost():
-    safe = base_behind(["elbow.pos", "x.vel"])
-    safe.begin()
-    safe.act(np.array([12.0, 0.5]))
-    safe.robot.at, safe.robot.stuck = 200.0, True
-    safe.stop("enough")
-    assert safe.robot.told == [[12.0, 0.5], [12.0, 0.0], "bus off, torque off"]
-
-
-def test_a_velocity_that_can_not_be_zero_is_refused():
-    with pytest.raises(ConfigError, match="no zero"):
-        base_behind(low=[0.1])
-
-
-def test_a_robot_is_connected_once_and_never_after_a_stop():
-    config = RobotConfig(type="arm", guard=LIMITS)
-    safe = SafeRobot(Arm(), config, 10.0)
-    safe.guarded(list(safe.action_features))
-    safe.stop("it was ended")
-    with pytest.raises(RobotError, match="it was ended"):
-        safe.connect(armed(config, 10.0))
-    again = arm_behind(LIMITS)
-    with pytest.raises(RobotError, match="connected once"):
-        again.connect(armed(again.config, 10.0))
-
-
-def test_settings_that_can_not_be_changed_do_not_keep_it_from_being_disconnected():
-    class Frozen:
-        disable_torque_on_disconnect = property(lambda _: True)
-
-    safe = arm_behind(LIMITS)
-    safe.robot.config = Frozen()
-    safe.stop("enough")
-    assert safe.robot.told == [10.0, "off, torque off"]
-
-
 def test_a_velocity_is_not_kept_where_no_plan_has_come():
     base, config = Arm(), RobotConfig(type="arm", arm="simulated", guard=GuardConfig([-1.0], [1.0]))
     base.observation_features = base.action_features = {"x.vel": float}
@@ -336,62 +184,6 @@ def test_a_velocity_is_not_kept_where_no_plan_has_come():
     env.step(np.array([0.5]))
     env.keep()
     assert base.told == [0.5, 0.0]
-
-
-def test_a_bus_that_is_lost_ends_in_the_safe_state():
-    safe = arm_behind(LIMITS)
-    safe.begin()
-    safe.robot.fails = True
-    with pytest.raises(ConnectionError):
-        safe.act(np.array([12.0]))
-    assert safe.stopped == "no such bus"
-    assert safe.robot.told == ["off, torque on"]
-
-
-def test_an_arm_that_is_not_calibrated_is_not_moved():
-    arm = Arm()
-    arm.is_calibrated = False
-    with pytest.raises(RobotError, match="lerobot-calibrate"):
-        arm_behind(LIMITS, arm)
-    assert arm.told[-1] == "off, torque on"
-
-
-@pytest.mark.parametrize(
-    ("config", "words"),
-    [
-        (RobotConfig(type="arm", guard=LIMITS, clock="simulated"), "moves in real time"),
-        (RobotConfig(type="arm", guard=GuardConfig([0.0], [90.0])), "max_speed or max_step"),
-        (
-            RobotConfig(type="arm", guard=GuardConfig([0.0, 0.0], [90.0, 1.0], [5.0, 1.0])),
-            r"low has 2 numbers.*elbow\.pos",
-        ),
-        (RobotConfig(type="arm", guard=replace(LIMITS, heartbeat=0.15)), "heartbeat"),
-        (RobotConfig(type="arm", guard=replace(LIMITS, max_step=[])), "max_step has 0 numbers"),
-    ],
-)
-def test_limits_that_bound_nothing_are_refused(config, words):
-    with pytest.raises(ConfigError, match=words):
-        SafeRobot(Arm(), config, 10.0).guarded(["elbow.pos"])
-
-
-def test_limits_are_fixed_once_a_robot_was_connected():
-    safe = arm_behind(LIMITS)
-    with pytest.raises(RobotError, match="can not be changed"):
-        safe.guarded(["elbow.pos"])
-
-
-def test_a_driver_that_hangs_is_waited_for_no_longer_than_asked():
-    safe, let_go = arm_behind(LIMITS), threading.Event()
-    safe.robot.get_observation = lambda: let_go.wait(20) and {"elbow.pos": 0.0}
-    looking = threading.Thread(target=safe.observe)
-    looking.start()
-    until = time.monotonic() + 10
-    while safe._lock.acquire(blocking=False) and time.monotonic() < until:
-        safe._lock.release()
-    assert safe.stop("hangs", within=0.05) is False
-    let_go.set()
-    looking.join()
-    assert safe.stop("hangs", within=1.0) is True
 
 
 def test_a_number_that_is_lost_stops_the_robot_before_it_is_recorded(tmp_path):

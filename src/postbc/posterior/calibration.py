@@ -31,9 +31,7 @@ from postbc.scoring import energy_score
 from postbc.storage.checkpoint import Checkpoints, identity
 
 ALPHA_RANGE: Final = (0.25, 2.0)
-LEAST_EPISODES: Final = (
-    3  # a fold leaves two: one trajectory alone, resampled, is itself, and its posterior has no width
-)
+LEAST_EPISODES: Final = 3  # of two a fold leaves one, which resampled is itself: a posterior without width
 LEVELS: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 RESAMPLES: Final = 40
 FLOOR: Final = 1e-6  # of variances, in squared half ranges

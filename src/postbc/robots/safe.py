@@ -130,7 +130,8 @@ class SafeRobot:
         locate = locator(guard.workspace, actions) if guard.workspace else None
         self._guard, self._actions = Guard(guard, 1 / self.fps, locate), list(actions)
         self._speeds = np.array([is_velocity(name) for name in actions])
-        self.holds = all(is_velocity(name) or name in self.observation_features for name in actions)
+        measured = [name in self.observation_features for name in actions]
+        self.holds = bool((self._speeds | measured).all())
         if (self._speeds & ((self._guard.low > 0) | (self._guard.high < 0))).any():
             raise ConfigError("finetune_robot.robot.guard leaves a velocity no zero: it could not be stopped.")
 
@@ -171,7 +172,8 @@ class SafeRobot:
 
     def _still(self, seen: Raw) -> Float[ndarray, "A"]:
         """The action that keeps it as it is seen."""
-        return np.array([0.0 if is_velocity(name) else seen[name] for name in self._actions], float)
+        pairs = zip(self._actions, self._speeds, strict=True)
+        return np.array([0.0 if moves else seen[name] for name, moves in pairs], float)
 
     def begin(self) -> None:
         """Where actions are positions or velocities, the first one counts from where the robot is, and stands."""

@@ -1,0 +1,173 @@
+"""A robot moves only behind its guard, and ends in its safe state."""
+
+import threading
+import time
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from arm import LIMITS, Arm, arm_behind, armed
+
+from postbc.config import GuardConfig, RobotConfig
+from postbc.errors import ConfigError, RobotError
+from postbc.robots.safe import SafeRobot
+
+
+def test_positions_count_from_where_the_arm_is_and_a_stop_holds_it_there():
+    safe = arm_behind(LIMITS)
+    safe.begin()
+    assert safe.act(np.array([90.0])) == [15.0]
+    safe.robot.at = 12.0
+    safe.stop("enough")
+    safe.stop("once more")
+    assert safe.robot.told == [15.0, 12.0, "off, torque on"]
+    with pytest.raises(RobotError, match="enough"):
+        safe.act(np.array([12.0]))
+
+
+def test_release_switches_the_torque_off_and_an_arm_outside_of_its_limits_is_not_told_to_hold():
+    safe = arm_behind(replace(LIMITS, on_stop="release"))
+    safe.stop("enough")
+    assert safe.robot.told == ["off, torque off"]
+    safe = arm_behind(LIMITS)
+    safe.robot.at = 91.0
+    safe.stop("enough")
+    assert safe.robot.told == ["off, torque on"]
+
+
+def test_an_arm_whose_camera_is_lost_is_held_where_it_was_last_seen():
+    safe = arm_behind(LIMITS)
+    safe.begin()
+    safe.robot.blind = True
+    safe.robot.is_connected = False  # as LeRobot's drivers say when one camera is not
+    with pytest.raises(TimeoutError):
+        safe.observe()
+    safe.stop("the camera is lost")
+    assert safe.robot.told == [10.0, "off, torque on"]
+
+
+def test_a_robot_that_can_not_be_disconnected_as_a_whole_is_at_its_bus():
+    safe = arm_behind(replace(LIMITS, on_stop="release"))
+    safe.robot.stuck = True
+    safe.stop("enough")
+    assert safe.robot.told == ["bus off, torque off"]
+
+
+def base_behind(names=("x.vel",), **more):
+    base = Arm()
+    base.observation_features = base.action_features = dict.fromkeys(names, float)
+    base.send_action = lambda action: base.told.append(list(action.values())) or action
+    ends = [-1.0] * len(names), [100.0] * len(names)
+    return arm_behind(replace(GuardConfig(*ends, [5.0] * len(names)), **more), base)
+
+
+@pytest.mark.parametrize("name", ["x.vel", "mobile_base.vtheta", "linear_velocity"])
+def test_a_velocity_is_no_position_and_a_stop_commands_none(name):
+    safe = base_behind([name])
+    safe.begin()  # stands still, whatever it says: the first velocity counts from zero
+    assert safe.act(np.array([40.0])) == [5.0]
+    safe.stop("enough")
+    assert safe.robot.told == [[5.0], [0.0], "off, torque on"]
+
+
+@pytest.mark.parametrize(("on_stop", "torque"), [("hold", "on"), ("release", "off")])
+def test_an_arm_on_wheels_stands_when_an_episode_is_over_and_keeps_its_pose(on_stop, torque):
+    safe = base_behind(["elbow.pos", "x.vel"], on_stop=on_stop)
+    safe.begin()
+    safe.act(np.array([12.0, 0.5]))
+    safe.rest()
+    safe.robot.at = 11.0
+    safe.stop("enough")
+    assert safe.robot.told == [[12.0, 0.5], [12.0, 0.0], [11.0, 0.0], f"off, torque {torque}"]
+
+
+def test_wheels_stand_where_the_arm_on_them_is_outside_of_its_limits_and_a_camera_is_lost():
+    safe = base_behind(["elbow.pos", "x.vel"])
+    safe.begin()
+    safe.act(np.array([12.0, 0.5]))
+    safe.robot.at, safe.robot.stuck = 200.0, True
+    safe.stop("enough")
+    assert safe.robot.told == [[12.0, 0.5], [12.0, 0.0], "bus off, torque off"]
+
+
+def test_a_velocity_that_can_not_be_zero_is_refused():
+    with pytest.raises(ConfigError, match="no zero"):
+        base_behind(low=[0.1])
+
+
+def test_a_robot_is_connected_once_and_never_after_a_stop():
+    config = RobotConfig(type="arm", guard=LIMITS)
+    safe = SafeRobot(Arm(), config, 10.0)
+    safe.guarded(list(safe.action_features))
+    safe.stop("it was ended")
+    with pytest.raises(RobotError, match="it was ended"):
+        safe.connect(armed(config, 10.0))
+    again = arm_behind(LIMITS)
+    with pytest.raises(RobotError, match="connected once"):
+        again.connect(armed(again.config, 10.0))
+
+
+def test_settings_that_can_not_be_changed_do_not_keep_it_from_being_disconnected():
+    class Frozen:
+        disable_torque_on_disconnect = property(lambda _: True)
+
+    safe = arm_behind(LIMITS)
+    safe.robot.config = Frozen()
+    safe.stop("enough")
+    assert safe.robot.told == [10.0, "off, torque off"]
+
+
+def test_a_bus_that_is_lost_ends_in_the_safe_state():
+    safe = arm_behind(LIMITS)
+    safe.begin()
+    safe.robot.fails = True
+    with pytest.raises(ConnectionError):
+        safe.act(np.array([12.0]))
+    assert safe.stopped == "no such bus"
+    assert safe.robot.told == ["off, torque on"]
+
+
+def test_an_arm_that_is_not_calibrated_is_not_moved():
+    arm = Arm()
+    arm.is_calibrated = False
+    with pytest.raises(RobotError, match="lerobot-calibrate"):
+        arm_behind(LIMITS, arm)
+    assert arm.told[-1] == "off, torque on"
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (RobotConfig(type="arm", guard=LIMITS, clock="simulated"), "moves in real time"),
+        (RobotConfig(type="arm", guard=GuardConfig([0.0], [90.0])), "max_speed or max_step"),
+        (
+            RobotConfig(type="arm", guard=GuardConfig([0.0, 0.0], [90.0, 1.0], [5.0, 1.0])),
+            r"low has 2 numbers.*elbow\.pos",
+        ),
+        (RobotConfig(type="arm", guard=replace(LIMITS, heartbeat=0.15)), "heartbeat"),
+        (RobotConfig(type="arm", guard=replace(LIMITS, max_step=[])), "max_step has 0 numbers"),
+    ],
+)
+def test_limits_that_bound_nothing_are_refused(config, words):
+    with pytest.raises(ConfigError, match=words):
+        SafeRobot(Arm(), config, 10.0).guarded(["elbow.pos"])
+
+
+def test_limits_are_fixed_once_a_robot_was_connected():
+    safe = arm_behind(LIMITS)
+    with pytest.raises(RobotError, match="can not be changed"):
+        safe.guarded(["elbow.pos"])
+
+
+def test_a_driver_that_hangs_is_waited_for_no_longer_than_asked():
+    safe, let_go = arm_behind(LIMITS), threading.Event()
+    safe.robot.get_observation = lambda: let_go.wait(20) and {"elbow.pos": 0.0}
+    looking = threading.Thread(target=safe.observe)
+    looking.start()
+    until = time.monotonic() + 10
+    while safe._lock.acquire(blocking=False) and time.monotonic() < until:
+        safe._lock.release()
+    assert safe.stop("hangs", within=0.05) is False
+    let_go.set()
+    looking.join()
+    assert safe.stop("hangs", within=1.0) is True
