@@ -8,7 +8,7 @@ import argparse
 import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import lru_cache
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -33,12 +33,14 @@ from postbc.progress import log
 from postbc.sims import get_task
 from postbc.sims.demonstrators.collect import Recipe, collect, default_task
 from postbc.sims.starts import EVALUATION, seeds
-from postbc.sims.vector import ChunkEnvs
+from postbc.sims.stepping import Stepping
+from postbc.sims.vector import ChunkEnvs, ChunkVector
 from postbc.storage.checkpoint import Checkpoints
 
 RESULTS = Cells(FOLDER / "coverage.jsonl")
 WORK = Path(".work/coverage")
 STARTS, TRIES, LEAST, REPLICATES, WORKERS = 64, 32, 4, 5, 8
+RECENT = 2  # results of each kind that are kept in memory: cells come in order
 LADDER: dict[str, tuple[tuple[int, ...], dict[str, int]]] = {  # sizes of demonstration sets, and how the task is played
     "lift": ((2, 3, 5, 10, 20), {"chunk": 4, "max_steps": 120}),
     "metaworld/door-open": ((2, 3, 5, 10, 20), {"chunk": 8, "max_steps": 300}),
@@ -87,7 +89,7 @@ def setting(task: str) -> TaskConfig:
     return replace(default_task(task), **(LADDER[task][1] if task in LADDER else OTHERS[task]))
 
 
-@cache
+@lru_cache(RECENT)
 def demonstrations(task: str, replicate: int, recordings: Path | None) -> list[Episode]:
     """The sequence of demonstrations whose beginning a replicate trains on: collected, or recorded and shuffled."""
     if task == "pusht":
@@ -110,13 +112,13 @@ def frames_of(task: str, episodes: list[Episode]) -> Frames:
     return stack_frames(parts, known.fps, setting(task).history)
 
 
-@cache
+@lru_cache(RECENT)
 def training(group: Cell, recordings: Path | None) -> Frames:
     """The demonstrations of a set; a group is a cell without its variant."""
     return frames_of(group.task, demonstrations(group.task, group.replicate, recordings)[: group.size])
 
 
-@cache
+@lru_cache(RECENT)
 def posterior(group: Cell, recordings: Path | None) -> Factors:
     """The posterior noise of a set."""
     frames, horizon, scratch = training(group, recordings), setting(group.task).chunk, Path(tempfile.mkdtemp())
@@ -142,7 +144,7 @@ def targets(group: Cell, method: Method, config: PretrainConfig, recordings: Pat
     return Targets(frames, horizon, method, size, factors)
 
 
-@cache
+@lru_cache(RECENT)
 def trained(group: Cell, variant: tuple[Method, tuple[Any, ...]], recordings: Path | None) -> tuple[Policy, float]:
     """The policy of a variant and the size of its noise; the conditional one serves both of its variants."""
     method, settings = variant
@@ -152,17 +154,22 @@ def trained(group: Cell, variant: tuple[Method, tuple[Any, ...]], recordings: Pa
     return pretrain(wanted, config, group.replicate, checkpoints)[0], wanted.size
 
 
+@lru_cache(1)
+def played_in(task: str) -> ChunkVector:
+    """The environments of a task, one after the other in this process: studies side by side use the cores better.
+
+    They are kept: eight processes that import MetaWorld for each cell cost as much as playing an easy one.
+    """
+    return replace(ChunkEnvs.of(setting(task)), stepping=Stepping.SERIAL).vector(WORKERS)
+
+
 def run(cell: Cell, recordings: Path | None, tries: int = TRIES) -> dict[str, Any]:
     """Train and play one cell."""
     method, settings, scale = VARIANTS[cell.variant]
     policy, size = trained(replace(cell, variant=""), (method, tuple(settings.items())), recordings)
     played = Policy(policy.model, policy.latent, scale=scale)
     starts = seeds(EVALUATION, 1 + cell.replicate, STARTS)  # of run 0 are the pipeline's own
-    vector = ChunkEnvs.of(setting(cell.task)).vector(WORKERS)
-    try:
-        covered = cover(played, vector, starts, tries, cell.variant, LEAST)
-    finally:
-        vector.close()
+    covered = cover(played, played_in(cell.task), starts, tries, cell.variant, LEAST)
     held_out = frames_of(cell.task, demonstrations(cell.task, cell.replicate, recordings)[-HELD_OUT:])
     row = summary(replace(covered, actions=against_demonstrations(played, held_out)))
     solved = {"first_solved": covered.first_solved.tolist(), "zero_solved": covered.zero.astype(int).tolist()}
