@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept: a stage is a process of its own
 
-.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-pretrain bench-finetune bench-baselines bench-demos bench-robot bench-kills bench-sim-to-robot reproduce-quick clean
+.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-sweeps bench-pretrain bench-finetune bench-baselines bench-demos bench-robot bench-kills bench-sim-to-robot reproduce-quick clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -55,6 +55,9 @@ bench-kinds: setup ## the ensemble beside the closed form, on three tasks (5 min
 
 bench-spread: setup ## the posterior's spread against the number of demonstrations: a table, benchmarks/results/spread.json, docs/figures/spread.png
 	python -m benchmarks.spread
+
+bench-sweeps: setup ## what training length and α do to a policy (1 hour, resumable): tables, and benchmarks/results/sweeps.jsonl
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.sweeps
 
 reproduce-quick: setup ## the paper's comparison (2 hours, resumable): benchmarks/results/reproduce.jsonl; PUSHT=path adds PushT
 	trap 'kill 0' INT TERM; for part in 0/2 1/2; do \

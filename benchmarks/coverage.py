@@ -148,7 +148,7 @@ def targets(group: Cell, method: Method, config: PretrainConfig, recordings: Pat
 def trained(group: Cell, variant: tuple[Method, tuple[Any, ...]], recordings: Path | None) -> tuple[Policy, float]:
     """The policy of a variant and the size of its noise; the conditional one serves both of its variants."""
     method, settings = variant
-    config = replace(PRETRAIN, steps=LONGER.get(group.task, PRETRAIN.steps), **dict(settings))
+    config = replace(PRETRAIN, **{"steps": LONGER.get(group.task, PRETRAIN.steps), **dict(settings)})
     wanted = targets(group, method, config, recordings)
     checkpoints = Checkpoints(Path(tempfile.mkdtemp()) / "c", "x")
     return pretrain(wanted, config, group.replicate, checkpoints)[0], wanted.size
@@ -163,17 +163,22 @@ def played_in(task: str) -> ChunkVector:
     return replace(ChunkEnvs.of(setting(task)), stepping=Stepping.SERIAL).vector(WORKERS)
 
 
+def played(policy: Policy, cell: Cell, tries: int, recordings: Path | None = None) -> dict[str, Any]:
+    """What ``policy`` does from the starts, and at the held-out demonstrations, of the cell's replicate."""
+    starts = seeds(EVALUATION, 1 + cell.replicate, STARTS)  # of run 0 are the pipeline's own
+    covered = cover(policy, played_in(cell.task), starts, tries, cell.variant, LEAST)
+    held_out = frames_of(cell.task, demonstrations(cell.task, cell.replicate, recordings)[-HELD_OUT:])
+    row = summary(replace(covered, actions=against_demonstrations(policy, held_out)))
+    solved = {"first_solved": covered.first_solved.tolist(), "zero_solved": covered.zero.astype(int).tolist()}
+    return {**row, **solved, "commit": commit()}
+
+
 def run(cell: Cell, recordings: Path | None, tries: int = TRIES) -> dict[str, Any]:
     """Train and play one cell."""
     method, settings, scale = VARIANTS[cell.variant]
     policy, size = trained(replace(cell, variant=""), (method, tuple(settings.items())), recordings)
-    played = Policy(policy.model, policy.latent, scale=scale)
-    starts = seeds(EVALUATION, 1 + cell.replicate, STARTS)  # of run 0 are the pipeline's own
-    covered = cover(played, played_in(cell.task), starts, tries, cell.variant, LEAST)
-    held_out = frames_of(cell.task, demonstrations(cell.task, cell.replicate, recordings)[-HELD_OUT:])
-    row = summary(replace(covered, actions=against_demonstrations(played, held_out)))
-    solved = {"first_solved": covered.first_solved.tolist(), "zero_solved": covered.zero.astype(int).tolist()}
-    return {"cell": vars(cell), **row, **solved, "noise": size, "commit": commit()}
+    row = played(Policy(policy.model, policy.latent, scale=scale), cell, tries, recordings)
+    return {"cell": vars(cell), **row, "noise": size}
 
 
 def keep(row: dict[str, Any]) -> None:
