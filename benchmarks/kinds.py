@@ -15,9 +15,8 @@ from scipy.stats import spearmanr
 from benchmarks.coverage import demonstrations, frames_of, setting
 from benchmarks.record import write
 from postbc.config import PosteriorConfig
-from postbc.demos.frames import Frames
 from postbc.posterior.calibration import calibrate, hold_out
-from postbc.posterior.models import Posterior, fit_posterior
+from postbc.posterior.models import fit_posterior
 from postbc.posterior.targets import half_range
 from postbc.storage.checkpoint import Checkpoints
 
@@ -27,13 +26,6 @@ CONFIGS = {
     "last_layer": PosteriorConfig(kind="last_layer", members=100, hidden=64, steps=1500),
 }
 SHIFT = 0.3  # of the observations' half range: standard deviation of what is added to be out of distribution
-
-
-def spread(model: Posterior, obs: torch.Tensor, frames: Frames, horizon: int) -> torch.Tensor:
-    """Root mean square posterior deviation of each state's chunk, in half ranges of the action."""
-    half = half_range(frames).repeat(horizon)
-    std = model.predict(obs).std(1, correction=0)
-    return (std[:, half > 0] / half[half > 0]).square().mean(1).sqrt()
 
 
 def one(task: str, size: int) -> dict[str, Any]:
@@ -50,7 +42,7 @@ def one(task: str, size: int) -> dict[str, Any]:
         cost = time.perf_counter() - begun
         found = calibrate(hold_out(seen, horizon, replace(config, folds=3), 0, Checkpoints(scratch / "folds", "x")), 0)
         places = {"seen": seen.obs, "held out": unseen.obs, "perturbed": away}
-        spreads[kind] = {place: spread(model, obs, seen, horizon) for place, obs in places.items()}
+        spreads[kind] = {place: model.spread(obs, half_range(seen)) for place, obs in places.items()}
         means = {place: float(values.mean()) for place, values in spreads[kind].items()}
         evidence = {"kappa": found.kappa, "alpha_auto": found.alpha, "energy": found.energy_score["alpha"]}
         row[kind] = {"seconds": cost, **means, **evidence}

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.coverage import LADDER, demonstrations, frames_of, setting
-from benchmarks.kinds import HELD_OUT, SEED, TASKS, spread
+from benchmarks.kinds import HELD_OUT, SEED, TASKS
 from benchmarks.record import write
 from postbc.config import PosteriorConfig
 from postbc.posterior.models import fit_posterior
@@ -31,9 +31,10 @@ def one(task: str, size: int) -> dict[str, float]:
     episodes, horizon = demonstrations(task, SEED, None), setting(task).chunk
     seen, unseen, all_of = (frames_of(task, part) for part in (episodes[:size], episodes[-HELD_OUT:], episodes))
     model, _ = fit_posterior(seen, horizon, CONFIG, 0, Checkpoints(Path(tempfile.mkdtemp()) / "fit", "x"))
-    half = half_range(all_of).repeat(horizon)
+    each = half_range(all_of)
+    half = each.repeat(horizon)
     wrong = (model.predict_frames(unseen).mean(1) - unseen.all_chunks(horizon))[:, half > 0] / half[half > 0]
-    spreads = {name: spread(model, part.obs, all_of, horizon) for name, part in (("seen", seen), ("held out", unseen))}
+    spreads = {name: model.spread(part.obs, each) for name, part in (("seen", seen), ("held out", unseen))}
     return {
         **{k: float(v.square().mean().sqrt()) for k, v in spreads.items()},
         "error": float(wrong.square().mean().sqrt()),

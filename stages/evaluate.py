@@ -11,6 +11,7 @@ from postbc.config import Config
 from postbc.evaluation.coverage import compare, cover
 from postbc.evaluation.lives import Candidate, evaluate_all
 from postbc.evaluation.samples import action_samples
+from postbc.evaluation.strip import SpreadStrip
 from postbc.evaluation.video import film
 from postbc.finetune.artifact import POLICY, env_steps
 from postbc.policies.folder import load_policy
@@ -77,7 +78,8 @@ def write_videos(config: Config, seed: int, target: Path) -> None:
         ]
         try:
             for candidate, env in track(filmed, "videos", len(filmed)):
-                film(candidate.policy, env, seed, limit, building / f"{candidate.life}.{candidate.method}.mp4")
+                shown = SpreadStrip(env, paths.POSTERIOR, config.task.history, limit)
+                film(candidate.policy, shown, seed, limit, building / f"{candidate.life}.{candidate.method}.mp4")
         except RenderingUnavailableError as error:
             log.warning("no videos: %s", error)
             (building / "README.txt").write_text(f"No videos: {error}\n")

@@ -153,7 +153,7 @@ EDITS = {
     "report": ("src/postbc/reporting/words.py", {"register", "report"}),
     "robot": ("src/postbc/robots/guard.py", {"finetune_robot", "evaluate", "register"}),
     "evaluate only": ("stages/evaluate.py", {"evaluate", "register"}),
-    "posterior": ("src/postbc/posterior/factors.py", {"posterior", "pretrain", "register"}),
+    "posterior": ("src/postbc/posterior/factors.py", {"posterior", "pretrain", "evaluate", "register"}),
     "alpha": ("params.yaml", {"pretrain", "register"}),
     "the robot's preset": ("conf/robot/twin.yaml", {"finetune_robot", "evaluate", "register"}),
     "another robot": ("conf/robot/so101.yaml", {"register"}),

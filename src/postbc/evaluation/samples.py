@@ -8,10 +8,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from postbc.policies.policy import Policy
+from postbc.posterior import artifact
 from postbc.storage.manifest import check_manifest
 from postbc.storage.tensors import load_tensors
 
-FILE = "states.safetensors"  # written with the posterior
 STATES = ("most certain", "typical", "least certain")  # of the demonstrated states, by the posterior's spread
 DRAWN = 48
 
@@ -23,7 +23,7 @@ def action_samples(policies: dict[str, Policy], posterior: Path) -> list[dict[st
     ``who`` is demonstrated, posterior (a member's prediction) or a method, with DRAWN samples each.
     """
     check_manifest(posterior)
-    stored = load_tensors(posterior / FILE)
+    stored = load_tensors(posterior / artifact.STATES)
     found = {"demonstrated": stored["demonstrated"][:, None], "posterior": stored["members"]}
     for name, policy in policies.items():
         found[name] = _drawn(policy, stored["rows"])

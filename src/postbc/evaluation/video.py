@@ -5,6 +5,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import gymnasium as gym
 import h5py
 import numpy as np
 import torch
@@ -17,7 +18,7 @@ from postbc.sims.task import TaskEnv
 EVERY = 2  # control steps a frame: software rendering takes longer than the simulation
 
 
-def frames(policy: Policy, env: TaskEnv, seed: int, max_steps: int) -> Iterator[np.ndarray]:
+def frames(policy: Policy, env: gym.Env, seed: int, max_steps: int) -> Iterator[np.ndarray]:
     """Play the episode of ``seed`` and yield images (height, width, 3) uint8."""
     observation, _ = env.reset(seed=seed)
     streams, steps, history = LatentStreams(policy.normal_dim), 0, History(policy.model.shape.obs.history)
@@ -74,6 +75,6 @@ def film_demonstrations(env: TaskEnv, recording: Path, number: int, folder: Path
     return list(written.values())
 
 
-def film(policy: Policy, env: TaskEnv, seed: int, max_steps: int, path: Path) -> None:
+def film(policy: Policy, env: gym.Env, seed: int, max_steps: int, path: Path) -> None:
     """Write the mp4 of one episode, in real time."""
     encode(frames(policy, env, seed, max_steps), env.metadata["render_fps"] / EVERY, path)

@@ -48,6 +48,15 @@ class Regressors(nn.Module):
         """Every member's chunk for raw observations, in the actions' raw units, within the demonstrated range."""
         return self.target_normalizer.inverse(self.normal_predictions(self.observer(obs)).clamp(-1, 1))
 
+    def spread(self, obs: Float[Tensor, "B O"], half: Float[Tensor, "A"]) -> Float[Tensor, "B"]:
+        """Root mean square deviation of the members' chunks from their mean, in half ranges ``half`` of the action.
+
+        Dimensions that never varied, those with ``half`` 0, do not count.
+        """
+        std = self.predict(obs).std(1, correction=0).unflatten(1, (-1, len(half)))
+        relative: Tensor = std[..., half > 0] / half[half > 0]
+        return relative.square().mean((1, 2)).sqrt()
+
     def predict_frames(self, frames: Frames) -> Float[Tensor, "N E D"]:
         """Likewise for every frame, part by part."""
         return torch.cat([self.predict(rows) for rows in frames.parts()])
