@@ -18,6 +18,16 @@ def rate(variant: str, key: str, other: str = "bc") -> Callable[[Rows], float | 
     return lambda rows: 100 * (rows[variant][key] - rows[other][key])
 
 
+def graded(rows: Rows) -> bool:
+    """Whether the reward is more than success."""
+    return any(row["mean_max_reward"] != row["success"] for row in rows.values())
+
+
+def reward(variant: str, key: str, other: str = "bc") -> Callable[[Rows], float | None]:
+    """:func:`rate` of a reward that is more than success; None elsewhere."""
+    return lambda rows: rate(variant, key, other)(rows) if graded(rows) else None
+
+
 def revived(variant: str, other: str) -> Callable[[Rows], float | None]:
     """Points, of the starts that BC never solved, by which a variant solves more than another; None where BC has none."""
 
@@ -49,12 +59,20 @@ QUESTIONS = [
         rate("postbc auto", "success", "postbc"),
     ),
     Question("PostBC with α auto against α = 1, starts ever solved", rate("postbc auto", "value", "postbc")),
+    Question("PostBC against BC, reward of one try", reward("postbc", "mean_max_reward")),
+    Question("PostBC against BC, reward at w = 0", reward("postbc", "zero_reward")),
+    Question("PostBC against BC, best reward of 4", reward("postbc", "best_reward")),
+    Question("PostBC against matched σ-BC, best reward of 4", reward("postbc", "best_reward", "sigma matched")),
     Question("mixture against BC, one try", rate("mixture", "success")),
     Question("mixture against BC, w = 0", rate("mixture", "zero")),
     Question("mixture against PostBC, starts ever solved", rate("mixture", "value", "postbc")),
     Question("conditional at 0 against BC, one try", rate("conditional at 0", "success")),
     Question("conditional at 0 against BC, w = 0", rate("conditional at 0", "zero")),
     Question("conditional at 1 against PostBC, starts ever solved", rate("conditional at 1", "value", "postbc")),
+    Question("mixture against BC, reward of one try", reward("mixture", "mean_max_reward")),
+    Question("mixture against PostBC, best reward of 4", reward("mixture", "best_reward", "postbc")),
+    Question("conditional at 0 against BC, reward of one try", reward("conditional at 0", "mean_max_reward")),
+    Question("conditional at 1 against PostBC, best reward of 4", reward("conditional at 1", "best_reward", "postbc")),
 ]
 
 
@@ -78,7 +96,7 @@ def interval(groups: list[np.ndarray]) -> tuple[float, float, float]:
 
 def verdict(values: list[np.ndarray]) -> str:
     """Difference, interval and what follows from it; a set with fewer than LEAST replicates decides nothing."""
-    if not values or min(map(len, values)) < LEAST:
+    if min(map(len, values)) < LEAST:
         return "too few"
     value, low, high = interval(values)
     word = "more" if low > 0 else "less" if high < 0 else "undecided"
@@ -89,13 +107,19 @@ def answer(question: Question, groups: list[list[Rows]]) -> str:
     """The verdict on one question over groups of replicates."""
     measured = [[v for rows in group if (v := question.measure(rows)) is not None] for group in groups]
     values = [np.array(one) for one in measured if one]
-    return verdict(values)
+    return verdict(values) if values else ""
 
 
-def cell(rows: list[dict]) -> str:
-    """Means over replicates in percent: one try / w = 0 / never solved, and the energy distance."""
-    success, zero, value = (100 * np.mean([row[key] for row in rows]) for key in ("success", "zero", "value"))
-    return f"{success:.0f} / {zero:.0f} / {100 - value:.0f} ({np.mean([row['energy'] for row in rows]):.2f})"
+def cell(replicates: list[Rows], variant: str) -> str:
+    """Means over replicates in percent: one try / w = 0 / never solved, and the energy distance.
+
+    Where the reward is more than success, the reward of one try / at w = 0 / best of 4 instead.
+    """
+    rows = [rows[variant] for rows in replicates]
+    kind = ("mean_max_reward", "zero_reward", "best_reward") if graded(replicates[0]) else ("success", "zero", "value")
+    one, zero, many = (100 * np.mean([row[key] for row in rows]) for key in kind)
+    last = many if graded(replicates[0]) else 100 - many
+    return f"{one:.0f} / {zero:.0f} / {last:.0f} ({np.mean([row['energy'] for row in rows]):.2f})"
 
 
 def main() -> None:
@@ -107,12 +131,13 @@ def main() -> None:
     )
     print("| variant | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 1))
     for variant in VARIANTS:
-        cells = [cell([replicate[variant] for replicate in rows]) for rows in groups.values()]
+        cells = [cell(rows, variant) for rows in groups.values()]
         print(f"| {variant} | " + " | ".join(cells) + " |")
     print("\n| difference, in points | " + " | ".join(names) + " | all |\n|" + "---|" * (len(names) + 2))
     for question in QUESTIONS:
-        cells = [answer(question, [rows]) for rows in groups.values()]
-        print(f"| {question.text} | " + " | ".join([*cells, answer(question, list(groups.values()))]) + " |")
+        cells = [answer(question, part) for part in (*([rows] for rows in groups.values()), list(groups.values()))]
+        if any(cells):
+            print(f"| {question.text} | " + " | ".join(cells) + " |")
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from benchmarks.cells import Cells
 SUCCESS = {"bc": 0.5, "postbc": 0.4, "postbc auto": 0.45}
 
 
-def cells(replicates, skip=()):
+def cells(replicates, skip=(), task="lift", bonus=0.0):
     """PostBC 10 points worse in one try, give or take; it solves what BC never does, σ-BC half of that."""
     random = np.random.default_rng(0)
     for replicate in range(replicates):
@@ -20,9 +20,13 @@ def cells(replicates, skip=()):
             solved[:4] = {"bc": 0, "postbc": 3}.get(variant, 0)
             solved[:2] = {"sigma matched": 5}.get(variant, solved[0])
             noise = 0.02 * random.standard_normal()
+            success = SUCCESS.get(variant, 0.5) + noise
             row = {
-                "cell": {"task": "lift", "size": 5, "replicate": replicate, "variant": variant},
-                "success": SUCCESS.get(variant, 0.5) + noise,
+                "cell": {"task": task, "size": 5, "replicate": replicate, "variant": variant},
+                "success": success,
+                "mean_max_reward": success + bonus,
+                "best_reward": success + 2 * bonus * (variant == "postbc"),
+                "zero_reward": success + bonus,
                 "zero": 0.5 + 10 * noise,
                 "value": float((solved > 0).mean()),
                 "energy": 1.0,
@@ -54,6 +58,17 @@ def test_signs_and_verdicts(results):
     assert asked("PostBC against BC, w = 0").endswith("undecided")
     assert asked("PostBC against BC, starts ever solved") == "+50 (+50 to +50) more"
     assert asked("PostBC against matched σ-BC, of starts dead under BC") == "+50 (+50 to +50) more"
+
+
+def test_a_reward_that_is_more_than_success_has_questions_of_its_own(results):
+    results(cells(5))
+    assert asked("PostBC against BC, best reward of 4") == ""
+    results([*cells(5), *cells(5, task="pusht", bonus=0.2)])
+    assert asked("PostBC against BC, best reward of 4").startswith("+30")  # of PushT alone: 0.4 more, 0.1 less
+    assert asked("PostBC against BC, starts ever solved") == "+50 (+50 to +50) more"
+    by_task = {task: answers.cell(rows, "bc") for (task, _), rows in answers.complete().items()}
+    assert by_task["lift"] == "50 / 48 / 50 (1.00)"
+    assert by_task["pusht"] == "70 / 70 / 50 (1.00)"
 
 
 def test_an_unfinished_set_decides_nothing(results):

@@ -45,6 +45,7 @@ def test_a_solved_start_is_not_played_on(policy):
     assert full.solved.tolist() == short.solved.tolist()
     assert full.solved.sum() > 0
     assert np.array_equal(full.success[:, :2], short.success[:, :2])
+    assert np.array_equal(full.rewards[:, :2], short.rewards)
     solved = short.success[:, :2].any(1)
     assert solved.any()
     assert not short.success[solved, 2:].any()
@@ -104,12 +105,15 @@ def test_methods_are_compared_start_by_start():
     solved[:4, 1] = True
     table = compare(
         {
-            "bc": Covered(solved[::-1] & False, np.zeros(8, bool), 0.0, 4),
-            "postbc": Covered(solved, solved[:, 0], 0.5, 4),
+            "bc": Covered(solved[::-1] & False, np.zeros(8, bool), np.zeros((8, 4)), np.zeros(8)),
+            "postbc": Covered(solved, solved[:, 0], 0.5 * solved, 0.25 * solved[:, 1]),
         }
     )
     assert table["methods"]["postbc"]["value"] == table["methods"]["postbc"]["best_of"][-1] == 0.5
     assert table["methods"]["bc"]["best_of"] == [0.0] * 4
+    assert table["methods"]["postbc"]["mean_max_reward"] == 1 / 16  # 4 of 32 tries, half a reward each
+    assert table["methods"]["postbc"]["best_reward"] == 1 / 4
+    assert table["methods"]["postbc"]["zero_reward"] == 1 / 8
     assert table["difference"]["low"] > 0
     assert table["measure"] == "Starts solved at least once in 4 tries"
 

@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from numpy import ndarray
 
 from postbc.demos.frames import Frames
@@ -33,13 +33,26 @@ from postbc.sims.vector import ChunkVector
 
 @dataclass(frozen=True)
 class Covered:
-    """Outcomes of one policy: ``success`` (S, N) of sampled tries, ``zero`` (S,) at w = 0; ``actions`` of held-out frames."""
+    """Outcomes of one policy: ``success`` (S, N) of sampled tries, ``zero`` (S,) at w = 0; ``actions`` of held-out frames.
+
+    ``rewards`` and ``zero_rewards`` are the largest that each of a start's first M tries, and the one at w = 0, met.
+    """
 
     success: Bool[ndarray, "S N"]  # False where a start was not played on
     zero: Bool[ndarray, "S"]
-    best: float  # mean over starts and their first M tries of the largest reward
-    least: int  # M, tries that every start had
+    rewards: Float[ndarray, "S M"]
+    zero_rewards: Float[ndarray, "S"]
     actions: dict[str, float] = field(default_factory=dict)  # energy, spread
+
+    @property
+    def least(self) -> int:
+        """M, tries that every start had."""
+        return int(self.rewards.shape[1])
+
+    @property
+    def best(self) -> float:
+        """Mean largest reward of one try."""
+        return float(self.rewards.mean())
 
     @property
     def rate(self) -> float:
@@ -72,16 +85,18 @@ def cover(
     A start is played on after ``least`` tries (default: all) only while it has not been solved.
     """
     zero, least = Policy(policy.model, Latent.ZERO, scale=policy.scale), min(least or samples, samples)
-    success, best = np.zeros((len(starts), samples), bool), list[float]()
+    success, rewards = np.zeros((len(starts), samples), bool), np.zeros((len(starts), least))
     for n in range(samples):
         left = np.arange(len(starts)) if n < least else np.flatnonzero(~success.any(1))
         if not len(left):
             break
         played = evaluate(policy, vector, [starts[i] for i in left], f"{label} {n + 1}/{samples}", n)
         success[left, n] = [outcome.success for outcome in played]
-        best += [outcome.best for outcome in played] if n < least else []
-    at_zero = [outcome.success for outcome in evaluate(zero, vector, starts, f"{label} w = 0")]
-    return Covered(success, np.array(at_zero), float(np.mean(best)), least)
+        if n < least:
+            rewards[:, n] = [outcome.best for outcome in played]
+    at_zero = evaluate(zero, vector, starts, f"{label} w = 0")
+    solved, reached = (np.array(column) for column in zip(*((o.success, o.best) for o in at_zero), strict=True))
+    return Covered(success, solved, rewards, reached)
 
 
 @torch.no_grad()
@@ -109,6 +124,8 @@ def summary(covered: Covered) -> dict[str, Any]:
         "starts": len(solved),
         "tries": tries,
         "mean_max_reward": covered.best,
+        "best_reward": float(covered.rewards.max(1).mean()),  # among M tries
+        "zero_reward": float(covered.zero_rewards.mean()),
         "best_of": best_of(covered.success, covered.least),
         **covered.actions,
     }
