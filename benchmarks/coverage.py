@@ -6,7 +6,7 @@ it is done, and one that stands there is not run again: the study goes on where 
 
 import argparse
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import product
@@ -206,10 +206,10 @@ def sizes(task: str, recordings: Path | None) -> list[int]:
     return [low, min(rest, key=lambda size: abs(reward[size] - WANTED[1]))]
 
 
-def cells(tasks: list[str], recordings: Path | None) -> Iterator[Cell]:
+def cells(tasks: list[str], replicates: Sequence[int], recordings: Path | None) -> Iterator[Cell]:
     """All cells, replicate by replicate, so that a study which was stopped early is balanced."""
     chosen = {task: sizes(task, recordings) for task in tasks}
-    for replicate, task in product(range(REPLICATES), tasks):
+    for replicate, task in product(replicates, tasks):
         for size, variant in product(chosen[task], VARIANTS):
             yield Cell(task, size, replicate, variant)
 
@@ -222,9 +222,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=list(LADDER), help="default: all")
     parser.add_argument("--pusht", type=Path, help="recorded human demonstrations of PushT")
+    chosen = {"default": range(REPLICATES), "help": "two processes share a task by its replicates; default: all"}
+    parser.add_argument("--replicates", type=int, nargs="+", choices=range(REPLICATES), **chosen)
     options = parser.parse_args()
     torch.set_num_threads(1)  # a second process may share the machine
-    for cell in cells(options.tasks, options.pusht):
+    for cell in cells(options.tasks, options.replicates, options.pusht):
         if cell not in done():
             keep(run(cell, options.pusht))
 
