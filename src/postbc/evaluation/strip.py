@@ -64,5 +64,5 @@ class SpreadStrip(gym.Wrapper):
             strip[HEIGHT - round((HEIGHT - TEXT) * min(spread / FULL, 1)) :, begin:end] = BAR
             begin = end
         image = Image.fromarray(strip)
-        ImageDraw.Draw(image).text((4, 1), f"posterior spread {self._seen[-1][1]:.2f}", fill=INK)
+        ImageDraw.Draw(image).text((4, 1), f"posterior spread {self._seen[-1][1]:.2f} (top: {FULL})", fill=INK)
         return np.asarray(image)
