@@ -25,11 +25,12 @@ from postbc.robots.recorder import read_journal
 from postbc.sims import get_task
 
 ROOT = Path(__file__).parents[2]
+# The heartbeat is long: what is tested here does not wait for it, and a busy machine may keep a control loop for a second.
 PARAMS = """
 task: reach
 size: default
 finetune_robot:
-  robot: {options: {motor_log: motors}, clock: wall, lead: 1, guard: {low: [-1, -1], high: [1, 1], heartbeat: 1.0}}
+  robot: {options: {motor_log: motors}, clock: wall, lead: 1, guard: {low: [-1, -1], high: [1, 1], heartbeat: 10.0}}
   finetune: {env_steps: 80, hidden: 16, layers: 1, batch: 8, updates_per_chunk: 1, checkpoint_every: 10}
 """
 REACH = """# @package _global_
