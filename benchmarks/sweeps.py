@@ -17,7 +17,7 @@ import torch
 
 from benchmarks import coverage
 from benchmarks.cells import Cells
-from benchmarks.coverage import PRETRAIN, Cell, played, trained, training
+from benchmarks.coverage import PRETRAIN, VARIANTS, Cell, played, trained, training
 from benchmarks.record import FOLDER
 from postbc.config import Method
 
@@ -25,8 +25,8 @@ RESULTS = Cells(FOLDER / "sweeps.jsonl")
 TASK, SIZES, LONG, REPLICATES, TRIES = "lift", (3, 5), 5, 3, 8
 STEPS = (200, 600, 2_000, 20_000)  # of training, with LONG demonstrations
 ALPHAS = (0.25, 0.5, 2.0)
-STUDIED = {"bc": ("bc", 1.0), "postbc": ("postbc", 1.0), "postbc auto": ("postbc", "auto")}  # variants: method, α
-TITLE = "one try | w = 0 | never solved in 8 | spread | energy |"
+STUDIED = ("bc", "postbc", "postbc auto")  # variants of the coverage study
+TITLE = f"one try | w = 0 | never solved in {TRIES} | spread | energy |"
 Rows = list[dict[str, Any]]
 
 
@@ -38,7 +38,7 @@ class Swept:
     replicate: int
     method: str
     steps: int
-    alpha: float | str
+    alpha: float | str  # bc does not use it
 
 
 def cells() -> Iterator[Swept]:
@@ -53,8 +53,8 @@ def cells() -> Iterator[Swept]:
 def run(cell: Swept) -> dict[str, Any]:
     """Train and play one."""
     group = Cell(TASK, cell.size, cell.replicate, "")  # the same for all, so that they share a posterior
-    settings = {"steps": cell.steps} | ({"alpha": cell.alpha} if cell.method == "postbc" else {})
-    policy, size = trained(group, (Method(cell.method), tuple(settings.items())), None)
+    settings = (("steps", cell.steps), ("alpha", cell.alpha))
+    policy, size = trained(group, (Method(cell.method), settings), None)
     frames = len(training(group, None))
     return {
         "cell": vars(cell),
@@ -72,8 +72,8 @@ def known() -> dict[tuple[int, str, int, float | str], Rows]:
         rows[cell.size, cell.method, cell.steps, cell.alpha].append(row)
     for its, row in coverage.done().items():
         if its.task == TASK and its.size in SIZES and its.replicate < REPLICATES and its.variant in STUDIED:
-            method, alpha = STUDIED[its.variant]
-            rows[its.size, method, PRETRAIN.steps, alpha].append(row)
+            method, settings, _ = VARIANTS[its.variant]
+            rows[its.size, method.value, PRETRAIN.steps, settings.get("alpha", PRETRAIN.alpha)].append(row)
     return rows
 
 

@@ -69,7 +69,10 @@ def write_videos(config: Config, seed: int, target: Path) -> None:
     limit = min(config.evaluate.video_steps, config.task.max_steps)
     with atomic_folder(target) as building, ExitStack() as stack:
         sim, robot = (
-            stack.enter_context(closing(envs.make_task())) if envs and limit else None for envs in environments(config)
+            SpreadStrip(stack.enter_context(closing(envs.make_task())), paths.POSTERIOR, limit)
+            if envs and limit
+            else None
+            for envs in environments(config)
         )
         filmed = [
             (candidate, env)
@@ -78,8 +81,7 @@ def write_videos(config: Config, seed: int, target: Path) -> None:
         ]
         try:
             for candidate, env in track(filmed, "videos", len(filmed)):
-                shown = SpreadStrip(env, paths.POSTERIOR, config.task.history, limit)
-                film(candidate.policy, shown, seed, limit, building / f"{candidate.life}.{candidate.method}.mp4")
+                film(candidate.policy, env, seed, limit, building / f"{candidate.life}.{candidate.method}.mp4")
         except RenderingUnavailableError as error:
             log.warning("no videos: %s", error)
             (building / "README.txt").write_text(f"No videos: {error}\n")

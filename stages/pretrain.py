@@ -42,8 +42,6 @@ def main(config: Config, options: argparse.Namespace) -> None:
     wanted = targets(config, method, compute.device)
     inputs = (wanted.frames.fingerprint, None if method is Method.BC else fingerprint(paths.POSTERIOR))
     sizes = (config.task.chunk, config.task.history, compute.count)
-    passes = config.pretrain.steps * config.pretrain.batch / len(wanted.frames)
-    log.info("%s: %.0f passes over %d frames (docs/postbc.md, Training length)", method, passes, len(wanted.frames))
     run_identity = identity(asdict(config.pretrain), sizes, config.seed, method, inputs)
     checkpoints = Checkpoints(paths.checkpoint("pretrain", method), run_identity)
     policy, rows = pretrain(

@@ -18,7 +18,7 @@ STEPS = 20
 def test_every_bar_is_as_high_as_the_posterior_is_uncertain_there(frames, tmp_path):
     model, _ = fit_posterior(frames, 3, POSTERIOR, 0, Checkpoints(tmp_path / "c", "x"))
     write_posterior(model, frames, (3, POSTERIOR), None, tmp_path / "posterior")
-    env = SpreadStrip(get_task("reach").make(), tmp_path / "posterior", 1, STEPS)
+    env = SpreadStrip(get_task("reach").make(), tmp_path / "posterior", STEPS)
     bars = []
     for start in (0, 1):  # a new episode begins a new strip
         observation, _ = env.reset(seed=start)

@@ -27,12 +27,12 @@ class SpreadStrip(gym.Wrapper):
     what is observed, in half ranges of the action.
     """
 
-    def __init__(self, env: TaskEnv, folder: Path, history: int, max_steps: int) -> None:
-        """``history``: observations that make a row. Raises IntegrityError where the folder is damaged."""
+    def __init__(self, env: TaskEnv, folder: Path, max_steps: int) -> None:
+        """Raises IntegrityError where ``folder`` is damaged."""
         super().__init__(env)
         self._model, stored = load_model(folder), load_tensors(folder / STATES)
         self._half = (stored["high"] - stored["low"]) / 2
-        self._history, self._max_steps = History(history), max_steps
+        self._history, self._max_steps = History(self._model.observer.shape.history), max_steps
         self._steps, self._seen = 0, list[tuple[int, float]]()
 
     def reset(self, **options: Any) -> tuple[Any, dict[str, Any]]:

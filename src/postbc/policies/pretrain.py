@@ -19,6 +19,7 @@ from postbc.policies.folder import KINDS
 from postbc.policies.generative import GenerativePolicy, PolicyShape
 from postbc.policies.policy import Latent, Policy
 from postbc.posterior.targets import Targets
+from postbc.progress import log
 from postbc.storage.checkpoint import Checkpoints
 from postbc.storage.journal import Journal
 from postbc.training import Ema, Generators, Metrics, Run, Schedule, train
@@ -84,6 +85,8 @@ def pretrain(
         chunk = frames.chunks(unseen, targets.horizon)  # as demonstrated, whatever the method
         return {"validation": float(model.loss(frames.rows(unseen), chunk, torch.Generator().manual_seed(seed))[0])}
 
+    passes = config.steps * config.batch / len(seen)
+    log.info("pretrain %s: %.0f passes over %d frames", targets.method, passes, len(seen))
     schedule = Schedule(config.steps, config.learning_rate, config.weight_decay, clip=config.clip)
     run = Run(f"pretrain {targets.method}", schedule, generators, checkpoints, compute, journal or Journal())
     rows = train(run, model, loss, Ema(model, config.ema), validate)
