@@ -81,8 +81,8 @@ class PushTEnv(TaskEnv):
     def _advance(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step of 100 ms; the reward is gym-pusht's."""
         target = np.clip(np.asarray(action, np.float64), 0.0, 512.0)
-        _, reward, success, _, _ = self._simulation.step(target)
-        return self.observe(), float(reward), bool(success), False, {"is_success": bool(success)}
+        seen, reward, success, _, _ = self._simulation.step(target)
+        return _typed(seen), float(reward), bool(success), False, {"is_success": bool(success)}
 
     def record(self) -> Observation:
         """Key ``state`` (5,), float32: disc x y, block x y, block angle in [0, 2π)."""
@@ -90,8 +90,7 @@ class PushTEnv(TaskEnv):
 
     def observe(self) -> Observation:
         """The present observation, as gym-pusht computes it."""
-        seen = {ENVIRONMENT: np.zeros(0), **self._simulation.get_obs()}
-        return {key: np.asarray(value, np.uint8 if key == PIXELS else np.float32) for key, value in seen.items()}
+        return _typed(self._simulation.get_obs())
 
     def simulator_state(self) -> Array:
         """As :meth:`record`, in float64."""
@@ -105,6 +104,12 @@ class PushTEnv(TaskEnv):
     def render(self) -> Array:
         """The table from above, with the last target: (256, 256, 3) uint8."""
         return np.asarray(self._simulation.render(), np.uint8)
+
+
+def _typed(seen: Mapping[str, Array]) -> Observation:
+    """gym-pusht's observation as the task's: images stay bytes."""
+    given = {ENVIRONMENT: np.zeros(0), **seen}
+    return {key: np.asarray(value, np.uint8 if key == PIXELS else np.float32) for key, value in given.items()}
 
 
 def keypoints(pose: Array) -> Array:
