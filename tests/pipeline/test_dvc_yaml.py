@@ -1,4 +1,7 @@
-"""dvc.yaml names everything that a stage reads: modules, configuration sections, data."""
+"""dvc.yaml names everything that a stage reads: modules, configuration sections, data; and a stage runs where it can."""
+
+import subprocess
+import sys
 
 import pytest
 import yaml
@@ -41,3 +44,10 @@ def test_every_preset_has_the_sections_that_dvc_tracks_in_its_folder():
         for path, sections in ((p, k) for one in stage["params"] if isinstance(one, dict) for p, k in one.items()):
             for preset in (ROOT / path).parent.glob("*.yaml"):
                 assert set(sections) <= yaml.safe_load(preset.read_text()).keys(), preset
+
+
+def test_a_stage_under_the_wrong_python_says_what_to_do():
+    bare = [sys.executable, "-S", "-m", "stages.ingest"]  # without the environment's packages
+    ended = subprocess.run(bare, cwd=ROOT, env={}, capture_output=True, text=True, check=False)
+    assert ended.returncode == 1
+    assert "source .venv/bin/activate" in ended.stderr and "Traceback" not in ended.stderr
