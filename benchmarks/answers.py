@@ -1,39 +1,64 @@
-"""The coverage study's cells and answers, from benchmarks/results/coverage.jsonl, as Markdown for docs/coverage.md."""
+"""The coverage study's cells and answers, from benchmarks/results/coverage.jsonl, into docs/coverage.md and its figure.
+
+A measure is a share of starts in percent, or of PushT, whose policies next to never succeed, the largest reward in percent.
+"""
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 
-from benchmarks.coverage import PILOT, VARIANTS, done
+from benchmarks.coverage import FEW_TRIES, PILOT, VARIANTS, done
 
+DOCS = Path(__file__).parents[1] / "docs"
+PAGE, FIGURE = DOCS / "coverage.md", DOCS / "figures" / "coverage.png"
+BEGIN, END = "<!-- made by python -m benchmarks.answers -->\n", "<!-- end -->"
 RESAMPLES, LEAST = 10_000, 3
+LABELS = {"bc": "BC", "sigma 0.05": "σ-BC 0.05", "sigma matched": "σ-BC matched"}
+LABELS |= {"postbc": "PostBC, α = 1", "postbc auto": "PostBC, α auto"}
 Rows = dict[str, dict]  # by variant, of one replicate
 Group = tuple[str, int]  # task, size
+Measured = dict[Group, np.ndarray]  # a question's differences, one a replicate
 
 
-def rate(variant: str, key: str, other: str = "bc") -> Callable[[Rows], float | None]:
-    """Points by which ``key`` of a variant exceeds another variant's."""
-    return lambda rows: 100 * (rows[variant][key] - rows[other][key])
+def by_reward(row: dict) -> bool:
+    """Whether the cell's task is judged by reward instead of success."""
+    return row["cell"]["task"] in FEW_TRIES
 
 
-def graded(rows: Rows) -> bool:
-    """Whether the reward is more than success."""
-    return any(row["mean_max_reward"] != row["success"] for row in rows.values())
+def one_try(row: dict) -> float:
+    """Percent in one sampled try."""
+    return 100 * row["mean_max_reward" if by_reward(row) else "success"]
 
 
-def reward(variant: str, key: str, other: str = "bc") -> Callable[[Rows], float | None]:
-    """:func:`rate` of a reward that is more than success; None elsewhere."""
-    return lambda rows: rate(variant, key, other)(rows) if graded(rows) else None
+def at_zero(row: dict) -> float:
+    """Percent at w = 0."""
+    return 100 * row["zero_reward" if by_reward(row) else "zero"]
 
 
-def revived(variant: str, other: str) -> Callable[[Rows], float | None]:
+def covered(row: dict) -> float:
+    """Percent of starts ever solved; the best reward of 4 tries."""
+    return 100 * row["best_reward" if by_reward(row) else "value"]
+
+
+Measure = Callable[[Rows], float | None]
+
+
+def against(variant: str, other: str, measure: Callable[[dict], float]) -> Measure:
+    """Points by which a variant exceeds another."""
+    return lambda rows: measure(rows[variant]) - measure(rows[other])
+
+
+def revived(variant: str, other: str) -> Measure:
     """Points, of the starts that BC never solved, by which a variant solves more than another; None where BC has none."""
 
     def measure(rows: Rows) -> float | None:
         dead, ours, theirs = (np.array(rows[v]["first_solved"]) == 0 for v in ("bc", variant, other))
-        return 100 * float(theirs[dead].mean() - ours[dead].mean()) if dead.any() else None
+        asked = dead.any() and not by_reward(rows["bc"])
+        return 100 * float(theirs[dead].mean() - ours[dead].mean()) if asked else None
 
     return measure
 
@@ -43,37 +68,35 @@ class Question:
     """A difference that is answered by its sign."""
 
     text: str
-    measure: Callable[[Rows], float | None]
+    measure: Measure
+
+    def of(self, groups: dict[Group, list[Rows]]) -> Measured:
+        """The difference of every replicate that can tell it."""
+        found = {
+            group: [v for rows in replicates if (v := self.measure(rows)) is not None]
+            for group, replicates in groups.items()
+        }
+        return {group: np.array(values) for group, values in found.items() if values}
 
 
 QUESTIONS = [
-    Question("PostBC against BC, one try", rate("postbc", "success")),
-    Question("PostBC against BC, w = 0", rate("postbc", "zero")),
-    Question("PostBC with α auto against BC, one try", rate("postbc auto", "success")),
-    Question("PostBC with α auto against BC, w = 0", rate("postbc auto", "zero")),
-    Question("PostBC against BC, starts ever solved", rate("postbc", "value", "bc")),
-    Question("PostBC against matched σ-BC, starts ever solved", rate("postbc", "value", "sigma matched")),
+    Question("PostBC against BC, one try", against("postbc", "bc", one_try)),
+    Question("PostBC against BC, w = 0", against("postbc", "bc", at_zero)),
+    Question("PostBC against BC, starts ever solved", against("postbc", "bc", covered)),
+    Question("PostBC against matched σ-BC, starts ever solved", against("postbc", "sigma matched", covered)),
     Question("PostBC against matched σ-BC, of starts dead under BC", revived("postbc", "sigma matched")),
-    Question(
-        "PostBC with α auto against α = 1, one try",
-        rate("postbc auto", "success", "postbc"),
-    ),
-    Question("PostBC with α auto against α = 1, starts ever solved", rate("postbc auto", "value", "postbc")),
-    Question("PostBC against BC, reward of one try", reward("postbc", "mean_max_reward")),
-    Question("PostBC against BC, reward at w = 0", reward("postbc", "zero_reward")),
-    Question("PostBC against BC, best reward of 4", reward("postbc", "best_reward")),
-    Question("PostBC against matched σ-BC, best reward of 4", reward("postbc", "best_reward", "sigma matched")),
-    Question("mixture against BC, one try", rate("mixture", "success")),
-    Question("mixture against BC, w = 0", rate("mixture", "zero")),
-    Question("mixture against PostBC, starts ever solved", rate("mixture", "value", "postbc")),
-    Question("conditional at 0 against BC, one try", rate("conditional at 0", "success")),
-    Question("conditional at 0 against BC, w = 0", rate("conditional at 0", "zero")),
-    Question("conditional at 1 against PostBC, starts ever solved", rate("conditional at 1", "value", "postbc")),
-    Question("mixture against BC, reward of one try", reward("mixture", "mean_max_reward")),
-    Question("mixture against PostBC, best reward of 4", reward("mixture", "best_reward", "postbc")),
-    Question("conditional at 0 against BC, reward of one try", reward("conditional at 0", "mean_max_reward")),
-    Question("conditional at 1 against PostBC, best reward of 4", reward("conditional at 1", "best_reward", "postbc")),
+    Question("PostBC with α auto against BC, one try", against("postbc auto", "bc", one_try)),
+    Question("PostBC with α auto against BC, w = 0", against("postbc auto", "bc", at_zero)),
+    Question("PostBC with α auto against α = 1, one try", against("postbc auto", "postbc", one_try)),
+    Question("PostBC with α auto against α = 1, starts ever solved", against("postbc auto", "postbc", covered)),
+    Question("mixture against BC, one try", against("mixture", "bc", one_try)),
+    Question("mixture against BC, w = 0", against("mixture", "bc", at_zero)),
+    Question("mixture against PostBC, starts ever solved", against("mixture", "postbc", covered)),
+    Question("conditional at 0 against BC, one try", against("conditional at 0", "bc", one_try)),
+    Question("conditional at 0 against BC, w = 0", against("conditional at 0", "bc", at_zero)),
+    Question("conditional at 1 against PostBC, starts ever solved", against("conditional at 1", "postbc", covered)),
 ]
+DRAWN = [0, 1, 2, 3, 9, 12]  # of the questions
 
 
 def complete() -> dict[Group, list[Rows]]:
@@ -86,7 +109,7 @@ def complete() -> dict[Group, list[Rows]]:
     return {group: rows for group, rows in whole.items() if rows}
 
 
-def interval(groups: list[np.ndarray]) -> tuple[float, float, float]:
+def interval(groups: Sequence[np.ndarray]) -> tuple[float, float, float]:
     """Mean over groups of their means, and its 95 % bootstrap interval over replicates."""
     rng = np.random.default_rng(0)
     drawn = [rng.choice(values, (RESAMPLES, len(values))).mean(1) for values in groups]
@@ -94,7 +117,7 @@ def interval(groups: list[np.ndarray]) -> tuple[float, float, float]:
     return float(np.mean([values.mean() for values in groups])), float(low), float(high)
 
 
-def verdict(values: list[np.ndarray]) -> str:
+def verdict(values: Sequence[np.ndarray]) -> str:
     """Difference, interval and what follows from it; a set with fewer than LEAST replicates decides nothing."""
     if min(map(len, values)) < LEAST:
         return "too few"
@@ -103,41 +126,102 @@ def verdict(values: list[np.ndarray]) -> str:
     return f"{value:+.0f} ({low:+.0f} to {high:+.0f}) {word}".replace("-", "−")
 
 
-def answer(question: Question, groups: list[list[Rows]]) -> str:
+def answer(question: Question, groups: dict[Group, list[Rows]]) -> str:
     """The verdict on one question over groups of replicates."""
-    measured = [[v for rows in group if (v := question.measure(rows)) is not None] for group in groups]
-    values = [np.array(one) for one in measured if one]
+    values = list(question.of(groups).values())
     return verdict(values) if values else ""
 
 
 def cell(replicates: list[Rows], variant: str) -> str:
-    """Means over replicates in percent: one try / w = 0 / never solved, and the energy distance.
-
-    Where the reward is more than success, the reward of one try / at w = 0 / best of 4 instead.
-    """
+    """Means over replicates in percent: one try / w = 0 / never solved, or best of 4; and the energy distance."""
     rows = [rows[variant] for rows in replicates]
-    kind = ("mean_max_reward", "zero_reward", "best_reward") if graded(replicates[0]) else ("success", "zero", "value")
-    one, zero, many = (100 * np.mean([row[key] for row in rows]) for key in kind)
-    last = many if graded(replicates[0]) else 100 - many
+    one, zero, many = (np.mean([measure(row) for row in rows]) for measure in (one_try, at_zero, covered))
+    last = many if by_reward(rows[0]) else 100 - many
     return f"{one:.0f} / {zero:.0f} / {last:.0f} ({np.mean([row['energy'] for row in rows]):.2f})"
 
 
+def short(task: str) -> str:
+    """A task's name without its benchmark's."""
+    return task.rpartition("/")[2]
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Markdown."""
+    lines = ["| " + " | ".join(line) + " |" for line in (head, *rows)]
+    return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]) + "\n"
+
+
+def answers(columns: dict[str, dict[Group, list[Rows]]]) -> str:
+    """Every question over every column's groups."""
+    rows = [[question.text, *(answer(question, groups) for groups in columns.values())] for question in QUESTIONS]
+    return table(["difference, in points", *columns], [row for row in rows if any(row[1:])])
+
+
+def page(groups: dict[Group, list[Rows]]) -> str:
+    """The tables: all cells, the answers by task and over all, the answers by set."""
+    names = {group: f"{short(group[0])}, {group[1]}" for group in groups}
+    heads = [f"{names[group]} ({len(replicates)})" for group, replicates in groups.items()]
+    cells = [[LABELS.get(v, v), *(cell(replicates, v) for replicates in groups.values())] for v in VARIANTS]
+    tasks: dict[str, dict[Group, list[Rows]]] = defaultdict(dict)
+    for group, replicates in groups.items():
+        tasks[short(group[0])][group] = replicates
+    sets = {names[group]: {group: replicates} for group, replicates in groups.items()}
+    parts = [table(["", *heads], cells), answers({**tasks, "all": groups}), answers(sets)]
+    return "\n".join(parts)
+
+
+def placed(text: str, made: str) -> str:
+    """``text`` with what stands between the marks replaced."""
+    before, _, rest = text.partition(BEGIN)
+    return before + BEGIN + made + END + rest.partition(END)[2]
+
+
+def panel(axis: Axes, question: Question, groups: dict[Group, list[Rows]]) -> None:
+    """One question: every replicate a dot, means and intervals of every set that has enough of them, and of all."""
+    measured = question.of(groups)
+    for y, group in enumerate(groups):
+        values = measured.get(group, np.zeros(0))
+        axis.plot(values, np.full(len(values), y), "o", color="0.65", markersize=4)
+        if len(values) >= LEAST:
+            bar(axis, y, [values], "tab:blue")
+    if min(map(len, measured.values())) >= LEAST:
+        bar(axis, len(groups), list(measured.values()), "black")
+    axis.axvline(0, color="0.4", linewidth=0.8)
+    axis.set_title(question.text, fontsize=9)
+    axis.spines[["top", "right"]].set_visible(False)
+
+
+def bar(axis: Axes, y: int, values: list[np.ndarray], color: str) -> None:
+    """A mean and its interval."""
+    value, low, high = interval(values)
+    axis.plot([low, high], [y, y], color=color, linewidth=2)
+    axis.plot([value], [y], "D", color=color, markersize=5)
+
+
+def draw(groups: dict[Group, list[Rows]], path: Path) -> None:
+    """The main questions as a PNG, a panel each."""
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(2, 3, figsize=(11, 6.4), layout="constrained", sharey=True, sharex=True)
+    for axis, number in zip(axes.flat, DRAWN, strict=True):
+        panel(axis, QUESTIONS[number], groups)
+    names = [f"{short(task)}, {size}" for task, size in groups]
+    axes[0][0].set_yticks(range(len(names) + 1), [*names, "all"])
+    axes[0][0].set_ylim(len(names) + 0.5, -0.5)
+    for axis in axes[-1]:
+        axis.set_xlabel("difference, in points")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=120, metadata={"Software": None})  # the same numbers give the same bytes
+    plt.close(figure)
+
+
 def main() -> None:
-    """Print the table of cells and the table of answers."""
+    """Write both."""
     groups = complete()
-    names = [f"{task}, {size}" for task, size in groups]
-    print(
-        f"Replicates: {', '.join(f'{name}: {len(rows)}' for name, rows in zip(names, groups.values(), strict=True))}\n"
-    )
-    print("| variant | " + " | ".join(names) + " |\n|" + "---|" * (len(names) + 1))
-    for variant in VARIANTS:
-        cells = [cell(rows, variant) for rows in groups.values()]
-        print(f"| {variant} | " + " | ".join(cells) + " |")
-    print("\n| difference, in points | " + " | ".join(names) + " | all |\n|" + "---|" * (len(names) + 2))
-    for question in QUESTIONS:
-        cells = [answer(question, part) for part in (*([rows] for rows in groups.values()), list(groups.values()))]
-        if any(cells):
-            print(f"| {question.text} | " + " | ".join(cells) + " |")
+    made = page(groups)
+    print(made)
+    PAGE.write_text(placed(PAGE.read_text(), made))
+    draw(groups, FIGURE)
 
 
 if __name__ == "__main__":
