@@ -15,9 +15,9 @@ from scipy.stats import spearmanr
 from benchmarks.coverage import demonstrations, frames_of, setting
 from benchmarks.record import write
 from postbc.config import PosteriorConfig
+from postbc.demos.normalizer import half_range
 from postbc.posterior.calibration import calibrate, hold_out
 from postbc.posterior.models import fit_posterior
-from postbc.posterior.targets import half_range
 from postbc.storage.checkpoint import Checkpoints
 
 TASKS, SIZES, HELD_OUT, SEED = ("lift", "metaworld/door-open", "metaworld/drawer-open"), (5, 20), 15, 2000
@@ -42,7 +42,7 @@ def one(task: str, size: int) -> dict[str, Any]:
         cost = time.perf_counter() - begun
         found = calibrate(hold_out(seen, horizon, replace(config, folds=3), 0, Checkpoints(scratch / "folds", "x")), 0)
         places = {"seen": seen.obs, "held out": unseen.obs, "perturbed": away}
-        spreads[kind] = {place: model.spread(obs, half_range(seen)) for place, obs in places.items()}
+        spreads[kind] = {place: model.spread(obs, half_range(seen.action)) for place, obs in places.items()}
         means = {place: float(values.mean()) for place, values in spreads[kind].items()}
         evidence = {"kappa": found.kappa, "alpha_auto": found.alpha, "energy": found.energy_score["alpha"]}
         row[kind] = {"seconds": cost, **means, **evidence}

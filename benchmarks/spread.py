@@ -13,8 +13,8 @@ from benchmarks.coverage import LADDER, demonstrations, frames_of, setting
 from benchmarks.kinds import HELD_OUT, SEED, TASKS
 from benchmarks.record import write
 from postbc.config import PosteriorConfig
+from postbc.demos.normalizer import half_range
 from postbc.posterior.models import fit_posterior
-from postbc.posterior.targets import half_range
 from postbc.storage.checkpoint import Checkpoints
 
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "spread.png"
@@ -31,7 +31,7 @@ def one(task: str, size: int) -> dict[str, float]:
     episodes, horizon = demonstrations(task, SEED, None), setting(task).chunk
     seen, unseen, all_of = (frames_of(task, part) for part in (episodes[:size], episodes[-HELD_OUT:], episodes))
     model, _ = fit_posterior(seen, horizon, CONFIG, 0, Checkpoints(Path(tempfile.mkdtemp()) / "fit", "x"))
-    each = half_range(all_of)
+    each = half_range(all_of.action)
     half = each.repeat(horizon)
     wrong = (model.predict_frames(unseen).mean(1) - unseen.all_chunks(horizon))[:, half > 0] / half[half > 0]
     spreads = {name: model.spread(part.obs, each) for name, part in (("seen", seen), ("held out", unseen))}

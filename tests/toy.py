@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 import numpy as np
+import torch
 
 from postbc.demos.convert import View
 from postbc.demos.episode import Episode
@@ -10,6 +11,7 @@ from postbc.demos.frames import Frames, stack_frames
 
 TOY_VIEW = View(10, "Go to the goal.", lambda obs: (obs["position"], obs["goal"]), lambda obs: obs.get("top"))
 SIDE = 32  # pixels of an image
+IDLE = torch.tensor(-0.7)  # what an action dimension that never varied says
 
 
 def toy_episode(number: int, length: int = 12) -> Episode:
@@ -37,6 +39,11 @@ def make_frames(episodes: list[Episode]) -> Frames:
     """Frames without a data set on disk."""
     parts = [(e.obs["position"], e.obs["goal"], e.action, None) for e in episodes]
     return replace(stack_frames(parts, 10), fingerprint="toy")
+
+
+def with_idle_dimension(frames: Frames) -> Frames:
+    """``frames`` with one more action dimension, which always says IDLE."""
+    return replace(frames, action=torch.cat([frames.action, IDLE.expand(len(frames), 1)], dim=1))
 
 
 def dot_frames(episodes: int, length: int, history: int = 1, seed: int = 0) -> Frames:

@@ -3,8 +3,10 @@
 import numpy as np
 import pytest
 import torch
+from toy import with_idle_dimension
 
 from postbc.config import Method, PosteriorConfig, PretrainConfig
+from postbc.demos.normalizer import half_range
 from postbc.errors import IntegrityError
 from postbc.evaluation.samples import DRAWN, STATES, action_samples
 from postbc.policies.pretrain import pretrain
@@ -19,11 +21,12 @@ POLICY = PretrainConfig(hidden=16, layers=1, denoising_steps=10, inference_steps
 
 
 def test_from_the_posteriors_states_to_every_policys_actions(frames, tmp_path):
+    frames = with_idle_dimension(frames)
     model, _ = fit_posterior(frames, 3, POSTERIOR, 0, Checkpoints(tmp_path / "c", "x"))
     factors = Factors.of(model, frames, 3)
     states = telling_states(model, factors, frames)
-    spread = states["members"].std(1, unbiased=False).div(frames.action.amax(0) - frames.action.amin(0)).mean(1)
-    everywhere = factors.std()[:, :2].div(frames.action.amax(0) - frames.action.amin(0)).mean(1)
+    spread = states["members"].std(1, unbiased=False)[:, :2].div(2 * half_range(frames.action)[:2]).mean(1)
+    everywhere = factors.std()[:, :2].div(2 * half_range(frames.action)[:2]).mean(1)
     assert torch.allclose(spread[[0, 2]], torch.stack([everywhere.min(), everywhere.max()]), rtol=1e-4)
     assert spread[0] < spread[1] < spread[2]
     write_posterior(model, frames, (3, POSTERIOR), None, tmp_path / "posterior")
@@ -33,8 +36,9 @@ def test_from_the_posteriors_states_to_every_policys_actions(frames, tmp_path):
         own = [row for row in rows if row["state"] == state]
         assert [row["who"] for row in own] == ["demonstrated"] + ["posterior"] * 5 + ["bc"] * DRAWN
         shown = np.array([own[0]["action_0"], own[0]["action_1"]])
-        low, high = frames.action.amin(0).numpy(), frames.action.amax(0).numpy()
-        assert np.allclose((shown + 1) / 2 * (high - low) + low, states["demonstrated"][number], atol=1e-4)
+        low, high = frames.action.amin(0).numpy()[:2], frames.action.amax(0).numpy()[:2]
+        assert np.allclose((shown + 1) / 2 * (high - low) + low, states["demonstrated"][number, :2], atol=1e-4)
+    assert all(row["action_2"] == 0 for row in rows)
     assert all(-1 <= row[f"action_{i}"] <= 1 for row in rows for i in range(2))
     assert len({row["action_0"] for row in rows if row["who"] == "bc"}) > DRAWN
     (tmp_path / "posterior" / "states.safetensors").write_bytes(b"")

@@ -4,10 +4,10 @@ import numpy as np
 import torch
 
 from postbc.config import PosteriorConfig
+from postbc.demos.normalizer import half_range
 from postbc.evaluation.strip import BAR, FULL, HEIGHT, TEXT, SpreadStrip
 from postbc.posterior.artifact import write_posterior
 from postbc.posterior.models import fit_posterior
-from postbc.posterior.targets import half_range
 from postbc.sims import get_task
 from postbc.storage.checkpoint import Checkpoints
 
@@ -32,14 +32,16 @@ def test_every_bar_is_as_high_as_the_posterior_is_uncertain_there(frames, tmp_pa
             drawn = (strip == BAR).all(-1).sum(0)
             now = round(scene.shape[1] * step / STEPS) - 1
             bars.append(drawn[now])
-            assert bars[-1] == round((HEIGHT - TEXT) * min(float(model.spread(row, half_range(frames))) / FULL, 1))
+            assert bars[-1] == round(
+                (HEIGHT - TEXT) * min(float(model.spread(row, half_range(frames.action))) / FULL, 1)
+            )
             assert not drawn[now + 1 :].any()
     assert len(set(bars)) > 3
 
 
 def test_dimensions_that_never_varied_do_not_count(frames, tmp_path):
     model, _ = fit_posterior(frames, 3, POSTERIOR, 0, Checkpoints(tmp_path / "c", "x"))
-    half = half_range(frames)
+    half = half_range(frames.action)
     apart = model.predict(frames.obs).std(1, correction=0).reshape(-1, 3, 2)
     assert torch.allclose(model.spread(frames.obs, half), (apart / half).square().mean((1, 2)).sqrt(), atol=1e-6)
     only = half * torch.tensor([1.0, 0.0])

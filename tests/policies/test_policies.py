@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import make_frames, toy_episode
+from toy import IDLE, make_frames, toy_episode, with_idle_dimension
 
 from postbc.adam import AdamW
 from postbc.config import Method, PretrainConfig
@@ -216,6 +216,16 @@ def test_every_kind_learns_by_every_method_and_comes_back(frames, tmp_path, kind
     assert torch.equal(covering, policy.act(obs, normal)) == (method is not Method.POSTBC_CONDITIONAL)
     assert (covering >= frames.action.amin(0) - 1e-6).all()
     assert (covering <= frames.action.amax(0) + 1e-6).all()
+
+
+@pytest.mark.parametrize("kind", ["diffusion", "flow", "cvae"])
+def test_a_dimension_that_never_varied_is_commanded_as_shown(frames, tmp_path, kind):
+    targets = Targets(with_idle_dimension(frames), 3, Method.SIGMA_BC, 0.1)
+    policy, _ = pretrain(targets, replace(SMALL, policy=kind, steps=20), 0, Checkpoints(tmp_path / "c", "x"))
+    chunk = policy.act(frames.obs[:5], torch.randn(5, policy.latent_dim))
+    assert (chunk[..., 2] == IDLE).all()
+    assert chunk[..., :2].std() > 0
+    assert (policy.model.normalise(torch.full((1, 3, 3), 5.0)).abs() < 1e6).all()  # a person may move it later
 
 
 @pytest.mark.parametrize("kind", ["flow", "cvae"])

@@ -2,12 +2,13 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toy import make_frames, toy_episode
+from toy import IDLE, make_frames, toy_episode, with_idle_dimension
 
 from postbc.adam import AdamW
 from postbc.config import PosteriorConfig
+from postbc.demos.normalizer import half_range
 from postbc.errors import IntegrityError, MismatchError
-from postbc.posterior.artifact import write_posterior
+from postbc.posterior.artifact import telling_states, write_posterior
 from postbc.posterior.bootstrap import Resampled, cumulative, samples, trajectories
 from postbc.posterior.ensemble import Ensemble, fit_ensemble
 from postbc.posterior.factors import Factors, load_factors
@@ -72,6 +73,19 @@ def test_predictions_stay_within_the_demonstrated_actions(frames, tmp_path):
     low, high = frames.action.amin(0), frames.action.amax(0)
     assert (far >= low - 1e-6).all()
     assert (far <= high + 1e-6).all()
+
+
+def test_a_dimension_that_never_varied_is_predicted_as_shown_and_counts_for_nothing(tmp_path):
+    frames = with_idle_dimension(make_frames([toy_episode(number) for number in range(6)]))
+    ensemble, _ = fit(frames, tmp_path)
+    assert (ensemble.predict(100 * torch.randn(64, 4)).unflatten(2, (3, 3))[..., 2] == IDLE).all()
+    factors = Factors.of(ensemble, frames, 3)
+    states = telling_states(ensemble, factors, frames)
+    spread = (factors.std()[:, :2] / half_range(frames.action)[:2]).mean(1)
+    assert torch.equal(states["rows"][2], frames.obs[spread.argmax()])
+    assert torch.equal(states["rows"][0], frames.obs[spread.argmin()])
+    summary = write_posterior(ensemble, frames, (3, SMALL), None, tmp_path / "posterior")
+    assert summary["share"]["action_2"] < 1e-9
 
 
 def test_spread_is_larger_where_nothing_was_shown(frames, tmp_path):

@@ -4,9 +4,10 @@ import pytest
 import torch
 
 from postbc.config import Method, PretrainConfig
+from postbc.demos.normalizer import half_range
 from postbc.errors import ConfigError
 from postbc.posterior.factors import Factors
-from postbc.posterior.targets import Targets, half_range, matched_sigma, size_of
+from postbc.posterior.targets import Targets, matched_sigma, size_of
 
 HORIZON = 3
 
@@ -42,7 +43,7 @@ def test_posterior_noise_has_the_posteriors_covariance_times_alpha_squared(frame
 
 def test_isotropic_noise_of_the_matched_size_has_the_same_average(frames, factors):
     sigma = matched_sigma(factors, frames)
-    half = half_range(frames).repeat(HORIZON)
+    half = half_range(frames.action).repeat(HORIZON)
     index, generator = torch.arange(len(frames)).repeat(200), torch.Generator().manual_seed(1)
     posterior = factors.sample(index, generator) / half
     isotropic = sigma * torch.randn(posterior.shape, generator=generator)

@@ -4,13 +4,21 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-# Below this range a dimension counts as constant. Dividing by its range would blow any later change up to enormous
-# values, so it is only shifted.
-CONSTANT = 1e-5
+CONSTANT = 1e-5  # range below which a dimension counts as one that never varied
+
+
+def half_range(data: Float[Tensor, "N F"]) -> Float[Tensor, "F"]:
+    """Half of every dimension's range; 0 where it never varied."""
+    spread = data.amax(0) - data.amin(0)
+    return torch.where(spread > CONSTANT, spread / 2, torch.zeros_like(spread))
 
 
 class MinMax(nn.Module):
-    """x ↦ (x - centre) / scale with centre and scale (F,) from the data's minimum and maximum."""
+    """x ↦ (x - centre) / scale with centre and scale (F,) from the data's minimum and maximum.
+
+    A dimension that never varied has scale 0: it is only shifted, because dividing by its range would blow any later
+    change up to enormous values, and its inverse is the centre whatever a network says.
+    """
 
     centre: Tensor
     scale: Tensor
@@ -24,14 +32,13 @@ class MinMax(nn.Module):
     def of(cls, data: Float[Tensor, "N F"]) -> "MinMax":
         """Fit to ``data``."""
         self = cls(data.shape[1])
-        low, high = data.amin(0), data.amax(0)
-        self.centre.copy_((high + low) / 2)
-        self.scale.copy_(torch.where(high - low > CONSTANT, (high - low) / 2, torch.ones_like(low)))
+        self.centre.copy_((data.amax(0) + data.amin(0)) / 2)
+        self.scale.copy_(half_range(data))
         return self
 
     def forward(self, raw: Float[Tensor, "... F"]) -> Float[Tensor, "... F"]:
         """Raw units → about [-1, 1]."""
-        return (raw - self.centre) / self.scale
+        return (raw - self.centre) / torch.where(self.scale > 0, self.scale, 1)
 
     def inverse(self, normal: Float[Tensor, "... F"]) -> Float[Tensor, "... F"]:
         """About [-1, 1] → raw units."""

@@ -20,16 +20,18 @@ DRAWN = 48
 def action_samples(policies: dict[str, Policy], posterior: Path) -> list[dict[str, Any]]:
     """Rows of first actions of a chunk, each number in half ranges of what was demonstrated, -1 to 1.
 
-    ``who`` is demonstrated, posterior (a member's prediction) or a method, with DRAWN samples each.
+    A dimension that never varied has 0. ``who`` is demonstrated, posterior (a member's prediction) or a method, with DRAWN
+    samples each.
     """
     check_manifest(posterior)
     stored = load_tensors(posterior / artifact.STATES)
     found = {"demonstrated": stored["demonstrated"][:, None], "posterior": stored["members"]}
     for name, policy in policies.items():
         found[name] = _drawn(policy, stored["rows"])
-    centre, half = (stored["high"] + stored["low"]) / 2, ((stored["high"] - stored["low"]) / 2).clamp_min(1e-9)
+    centre, half = stored["centre"], stored["half"]
+    unit = torch.where(half > 0, half, torch.inf)
     return [
-        {"state": state, "who": who, **{f"action_{i}": round(float(v), 4) for i, v in enumerate((one - centre) / half)}}
+        {"state": state, "who": who, **{f"action_{i}": round(float(v), 4) for i, v in enumerate((one - centre) / unit)}}
         for number, state in enumerate(STATES)
         for who, actions in found.items()
         for one in actions[number]

@@ -31,7 +31,7 @@ class SpreadStrip(gym.Wrapper):
         """Raises IntegrityError where ``folder`` is damaged."""
         super().__init__(env)
         self._model, stored = load_model(folder), load_tensors(folder / STATES)
-        self._half = (stored["high"] - stored["low"]) / 2
+        self._half = stored["half"]
         self._history, self._max_steps = History(self._model.observer.shape.history), max_steps
         self._steps, self._seen = 0, list[tuple[int, float]]()
 

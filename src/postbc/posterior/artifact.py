@@ -9,12 +9,12 @@ from torch import Tensor
 
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
+from postbc.demos.normalizer import half_range
 from postbc.posterior.calibration import Calibration
 from postbc.posterior.factors import Factors
 from postbc.posterior.models import Posterior, save_model
 from postbc.posterior.plots import plot_calibration, plot_spread
 from postbc.posterior.summary import summarise
-from postbc.posterior.targets import half_range
 from postbc.storage.atomic import atomic_folder, read_json, write_json
 from postbc.storage.manifest import check_manifest, write_manifest
 
@@ -26,18 +26,18 @@ def telling_states(model: Posterior, factors: Factors, frames: Frames) -> dict[s
     """The demonstrated states of which the posterior is most certain, typically and least certain: what is seen, the action.
 
     ``rows`` (3, O), ``demonstrated`` (3, A) and the members' predictions ``members`` (3, E, A) of a chunk's first action,
-    ``low`` and ``high`` (A,) of all demonstrated actions.
+    ``centre`` and ``half`` (A,) of the range of all demonstrated actions, ``half`` 0 where it never varied.
     """
-    size, half = frames.action.shape[1], half_range(frames).clamp_min(1e-9)
-    order = (factors.std()[:, :size] / half).mean(1).argsort()
+    size, half = frames.action.shape[1], half_range(frames.action)
+    order = (factors.std()[:, :size][:, half > 0] / half[half > 0]).mean(1).argsort()
     index = order[[0, len(order) // 2, -1]]
     rows = frames.rows(index)
     found = {
         "rows": rows,
         "demonstrated": frames.action[index],
         "members": model.predict(rows)[..., :size],
-        "low": frames.action.amin(0),
-        "high": frames.action.amax(0),
+        "centre": (frames.action.amax(0) + frames.action.amin(0)) / 2,
+        "half": half,
     }
     return {name: value.contiguous().cpu() for name, value in found.items()}
 

@@ -25,8 +25,8 @@ from torch import Tensor
 
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
+from postbc.demos.normalizer import half_range
 from postbc.posterior.models import Posterior, fit_posterior
-from postbc.posterior.targets import half_range
 from postbc.scoring import energy_score
 from postbc.storage.checkpoint import Checkpoints, identity
 
@@ -90,7 +90,7 @@ def _predicted(
     model: Posterior, frames: Frames, episodes: Int64[Tensor, "K"], horizon: int
 ) -> tuple[Float[Tensor, "N D"], Float[Tensor, "N E D"], Int64[Tensor, "N"]]:
     """Residuals, centred predictions and episode of the frames of ``episodes``, in half ranges of all ``frames``."""
-    half = half_range(frames).repeat(horizon)
+    half = half_range(frames.action).repeat(horizon)
     varied, unseen = half > 0, frames.select(episodes)
     predicted = model.predict_frames(unseen)[..., varied] / half[varied]
     mean = predicted.mean(1)

@@ -7,6 +7,7 @@ import matplotlib
 import numpy as np
 
 from postbc.demos.frames import Frames
+from postbc.demos.normalizer import half_range
 from postbc.posterior.calibration import Calibration
 from postbc.posterior.factors import Factors
 
@@ -42,8 +43,8 @@ def plot_spread(factors: Factors, frames: Frames, path: Path) -> None:
     """Draw the first action's posterior standard deviation along every episode, over normalised time, as a PNG."""
     from matplotlib import pyplot as plt
 
-    scale = frames.action.std(0).clamp_min(1e-6)
-    std = (factors.std()[:, : len(scale)] / scale).mean(1).cpu().numpy()
+    varied, scale = half_range(frames.action) > 0, frames.action.std(0)
+    std = (factors.std()[:, : len(scale)][:, varied] / scale[varied]).mean(1).cpu().numpy()
     episode, grid = frames.episode.cpu().numpy(), np.linspace(0, 1, 50)
     curves = []
     figure, axis = plt.subplots(figsize=(7, 3.2), layout="constrained")

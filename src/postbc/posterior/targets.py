@@ -8,8 +8,9 @@
 
 Noise is drawn afresh for every use of a frame. Whatever the method, ã is clipped to the range of the demonstrated
 actions, dimension by dimension, in raw units: that is the range which normalisation maps to [-1, 1] and which sampling
-clips to, so no policy is asked for an action that nobody has shown. A dimension that never varied gets no noise. With
-α = 0 or σ = 0 the targets, and so the trained policy, equal BC's to the last bit (the conditional one has an input more).
+clips to, so no policy is asked for an action that nobody has shown. A dimension that never varied gets no noise and is
+sampled as it was shown. With α = 0 or σ = 0 the targets, and so the trained policy, equal BC's to the last bit (the
+conditional one has an input more).
 Half of the conditional draws are exactly 0 because deployment at 0 has to be plain cloning, and a value that a continuous
 distribution never takes is not trained.
 """
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from postbc.config import Method, PretrainConfig
 from postbc.demos.frames import Frames
+from postbc.demos.normalizer import half_range
 from postbc.errors import ConfigError
 from postbc.posterior.factors import Factors
 
@@ -51,6 +53,11 @@ class Targets:
         """Smallest and largest demonstrated value of every action dimension."""
         return self.frames.action.amin(0), self.frames.action.amax(0)
 
+    @cached_property
+    def half(self) -> Float[Tensor, "A"]:
+        """Half of the demonstrated range of every action dimension."""
+        return half_range(self.frames.action)
+
     def draw(
         self, index: Int64[Tensor, "B"], generator: torch.Generator
     ) -> tuple[Float[Tensor, "B H A"], Float[Tensor, "B"] | None]:
@@ -78,19 +85,13 @@ class Targets:
     def _noise(self, index: Int64[Tensor, "B"], generator: torch.Generator) -> Float[Tensor, "B D"]:
         if self.factors is not None and self.method is not Method.SIGMA_BC:
             return self.factors.sample(index, generator)
-        low, high = self.bounds
-        half = ((high - low) / 2).repeat(self.horizon)
+        half = self.half.repeat(self.horizon)
         return torch.randn(len(index), len(half), generator=generator).to(half.device) * half
-
-
-def half_range(frames: Frames) -> Float[Tensor, "A"]:
-    """Half of the demonstrated range of every action dimension; 0 where it never varied."""
-    return (frames.action.amax(0) - frames.action.amin(0)) / 2
 
 
 def matched_sigma(factors: Factors, frames: Frames) -> float:
     """σ of isotropic noise with the posterior noise's mean square, in units of half the demonstrated range."""
-    half = half_range(frames)
+    half = half_range(frames.action)
     varied = half > 0
     std = factors.std().unflatten(1, (-1, len(half)))[..., varied] / half[varied]
     return float(std.square().mean().sqrt())
