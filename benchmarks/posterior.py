@@ -49,7 +49,7 @@ def operations(width: int, batch: int) -> float:
 
 def step_of(members: int, width: int, batch: int) -> Callable[[], None]:
     """One training step of ``members`` stacked networks."""
-    model = Ensemble(OBS, OUT, members, width, LAYERS)
+    model = Ensemble({"state": OBS, "environment": 0}, OUT, members, width, LAYERS)
     optimiser = AdamW(model.parameters(), 1e-3)
     obs, target = torch.randn(members, batch, OBS), torch.randn(members, batch, OUT)
     return lambda: optimiser.minimise(F.mse_loss(model(obs), target, reduction="sum"))

@@ -7,7 +7,7 @@ from postbc.compute import Compute
 from postbc.config import Config
 from postbc.demos.frames import Frames, load_frames
 from postbc.posterior.artifact import write_posterior
-from postbc.posterior.calibration import LEAST_EPISODES, Calibration, calibrate, hold_out
+from postbc.posterior.calibration import Calibration, calibrate, can_hold_out, hold_out
 from postbc.posterior.encoder import encoder_checkpoints
 from postbc.posterior.models import fit_posterior
 from postbc.storage.atomic import write_json
@@ -21,10 +21,10 @@ LARGE_SPREAD = 0.5
 
 def calibration(config: Config, frames: Frames, checkpoints: Checkpoints) -> Calibration | None:
     """Held-out episodes against the posterior; None where params.yaml asks for none or there are too few episodes."""
-    if not config.posterior.folds:
-        return None
-    if frames.episodes < LEAST_EPISODES:
-        log.info("no calibration: %d demonstrations are too few to hold one out", frames.episodes)
+    folds = config.posterior.folds
+    if not can_hold_out(frames.episodes, folds):
+        if folds:
+            log.info("no calibration: %d demonstrations in %d folds leave fewer than two", frames.episodes, folds)
         return None
     found = calibrate(hold_out(frames, config.task.chunk, config.posterior, config.seed, checkpoints), config.seed)
     low, high = found.alpha_low, found.alpha_high

@@ -249,6 +249,8 @@ class FinetuneConfig:
             updates_per_chunk=self.updates_per_chunk >= 0,
             updates_after=self.updates_after == 0 or (self.updates_after > 0 and self.updates_per_chunk > 0),
             batch=self.batch > 0,
+            hidden=self.hidden > 0,
+            layers=self.layers > 0,
             learning_rate=self.learning_rate > 0,
             discount=0 < self.discount <= 1,
             tau=0 < self.tau <= 1,
@@ -446,3 +448,10 @@ class Config:
         strange = [method for method in self.methods if method not in list(Method)]
         if strange or not self.methods or len(set(self.methods)) < len(self.methods):
             raise ConfigError(f"methods = {self.methods}: expected some of {', '.join(Method)}, each once.")
+        for section, tuner in (("finetune_sim", self.finetune_sim), ("finetune_robot", self.finetune_robot.finetune)):
+            most = 0 if self.pretrain.policy == "cvae" else self.pretrain.inference_steps
+            if tuner.algorithm == "dppo" and tuner.dppo.steps > most:
+                raise ConfigError(
+                    f"{section}: dppo finetunes the last {tuner.dppo.steps} denoising steps (dppo.steps); a "
+                    f"{self.pretrain.policy} policy has {most} (pretrain.inference_steps)."
+                )

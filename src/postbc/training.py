@@ -110,7 +110,7 @@ def train(
     """Minimise ``loss()`` over the parameters of ``module``; goes on from the run's checkpoint when it has one.
 
     Returns a row of metrics for every hundredth of the way, with what ``validate`` says then. Raises TrainingDivergedError
-    at the first loss that is not finite; the last checkpoint is kept.
+    where a loss reported there, or what a checkpoint would hold, is not finite; the last checkpoint is kept.
     """
     trained = (parameter for parameter in module.parameters() if parameter.requires_grad)
     schedule, compute = run.schedule, run.compute
@@ -123,6 +123,8 @@ def train(
         bar.advance(start)
         for step in range(start, run.schedule.steps):
             if step > start and step % run.schedule.checkpoint_every == 0:
+                weights = torch.stack([parameter.detach().sum() for parameter in module.parameters()])
+                _check(weights.sum(), f"{run.label} step {step}")
                 _save(run, module, optimiser, (step, rows), ema)
             with compute.autocast():
                 value, metrics = loss()
@@ -143,7 +145,9 @@ def train(
 
 def _check(value: Tensor, where: str) -> None:
     if not torch.isfinite(value):
-        raise TrainingDivergedError(f"{where}: the loss is {float(value)}. Lower the learning rate in params.yaml.")
+        raise TrainingDivergedError(
+            f"{where}: training diverged ({float(value)}). Lower the learning rate in params.yaml."
+        )
 
 
 def _save(run: Run, module: nn.Module, optimiser: AdamW, at: tuple[int, list[Metrics]], ema: Ema | None) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import av
 import h5py
 import pytest
+import yaml
 from typer.testing import CliRunner
 
 from postbc.cli import app
@@ -55,6 +56,15 @@ def test_any_task_becomes_a_preset_that_the_pipeline_takes(here):
     again = run(app, ["preset", "metaworld/door-open"])
     assert again.exit_code == 2
     assert "exists" in again.output
+
+
+def test_words_and_numbers_of_a_preset_are_what_was_asked_for_or_refused(here):
+    (here / "conf" / "task").mkdir(parents=True)
+    assert run(app, ["preset", "reach", "--chunk", "0"]).exit_code == 2
+    assert not list((here / "conf" / "task").iterdir())
+    words = 'Task: open the "door" # slowly'
+    assert run(app, ["preset", "reach", "--instruction", words]).exit_code == 0
+    assert yaml.safe_load((here / "conf/task/reach.yaml").read_text())["task"]["instruction"] == words
 
 
 def test_the_presets_that_come_with_the_project_are_what_the_command_writes(here):

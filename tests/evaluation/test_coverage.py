@@ -4,18 +4,21 @@ from dataclasses import replace
 from itertools import product
 from math import comb
 
+import h5py
 import numpy as np
 import pytest
 import torch
 from toy import toy_episode
 
-from postbc.config import Method, PretrainConfig
+from postbc.cli.coverage import held_out_frames
+from postbc.config import Config, IngestConfig, Method, PretrainConfig
 from postbc.demos.frames import stack_frames
 from postbc.evaluation.coverage import Covered, against_demonstrations, best_of, compare, cover
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.pretrain import pretrain
 from postbc.posterior.targets import Targets
 from postbc.sims import get_task
+from postbc.sims.demonstrators.collect import Recipe, collect, default_task
 from postbc.sims.demonstrators.recording import Episode, play
 from postbc.sims.starts import DEMONSTRATIONS, EVALUATION, seeds
 from postbc.sims.tasks.reach import operators
@@ -126,3 +129,14 @@ def test_recordings_are_stacked_as_a_data_set_would_be(dataset):
     ours = stack_frames([(e.obs["position"], e.obs["goal"], e.action, None) for e in episodes], 10)
     for name in ("obs", "action", "episode", "last"):
         assert torch.equal(getattr(ours, name), getattr(stored, name))
+
+
+def test_held_out_recordings_are_read_as_the_ingest_reads_them(tmp_path):
+    path = tmp_path / "demos.hdf5"
+    collect(Recipe.of(default_task("reach"), None, 0, 1.0), path, 3, 1)
+    with h5py.File(path, "a") as file:
+        for demo in file["data"].values():
+            demo["obs"].move("position", "joints")
+    ingest = IngestConfig(source=str(path), max_episodes=1, keys={"joints": "position"})
+    held_out = held_out_frames(Config(task=default_task("reach"), ingest=ingest))
+    assert held_out.episodes == 2

@@ -1,6 +1,7 @@
 import shutil
 
 import pytest
+import yaml
 from closure import ROOT
 
 from postbc.compose import load_config
@@ -21,6 +22,11 @@ def test_every_combination_of_presets_composes(project, task, size):
     config = load_config(project)
     assert config.task.env.replace("/", "-") == task
     assert (config.evaluate.episodes >= 50) == (size == "default")
+
+
+@pytest.mark.parametrize("preset", sorted((ROOT / "conf" / "task").glob("*.yaml")), ids=lambda path: path.stem)
+def test_demonstrations_are_looked_for_where_dvc_watches(preset):
+    assert yaml.safe_load(preset.read_text())["ingest"]["source"] == f"data/{preset.stem}"
 
 
 @pytest.mark.parametrize("robot", sorted(path.stem for path in (ROOT / "conf" / "robot").glob("*.yaml")))
@@ -54,6 +60,15 @@ def test_params_win_over_presets(project):
         ("task: lift\nsize: default\nfinetune_robot: {finetune: {envs: 2}}", "one robot"),
         ("task: lift\nsize: default\nfinetune_robot: {robot: {arm: always}}", "arm"),
         ("task: lift\nsize: default\nseed: ${oc.env:HOME}", "seed"),
+        ("task: lift\nsize: default\nfinetune_sim: {hidden: -1}", r"finetune\.hidden = -1"),
+        (
+            "task: lift\nsize: default\npretrain: {policy: cvae}\nfinetune_sim: {algorithm: dppo}",
+            "finetune_sim: dppo.*cvae",
+        ),
+        (
+            "task: lift\nsize: default\nfinetune_robot: {finetune: {algorithm: dppo, dppo: {steps: 9}}}",
+            "finetune_robot: dppo.*last 9.*has 8",
+        ),
         ("- a list", "params.yaml"),
     ],
 )

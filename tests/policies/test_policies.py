@@ -24,6 +24,8 @@ from postbc.policies.value import TwinValue
 from postbc.posterior.factors import Factors
 from postbc.posterior.targets import Targets
 from postbc.storage.checkpoint import Checkpoints
+from postbc.training import Generators, Run, Schedule
+from postbc.training import train as train_loop
 
 SHAPE = PolicyShape(ObsShape(2, 2), 2, 3, 24, 2, 20, 5)
 SMALL = PretrainConfig(hidden=32, layers=2, denoising_steps=20, inference_steps=5, steps=60, batch=32, ema=0.9)
@@ -94,6 +96,15 @@ def test_divergence_stops_training(frames, tmp_path):
     broken = Factors(torch.full((len(frames), 4, 6), torch.nan), frames.fingerprint)
     with pytest.raises(TrainingDivergedError, match="learning rate"):
         train(frames, tmp_path, broken)
+
+
+def test_what_has_diverged_is_never_kept(tmp_path):
+    module, checkpoints = torch.nn.Linear(1, 1), Checkpoints(tmp_path / "c", "x")
+    losses = iter([1.0] * 995 + [math.nan] * 1005)  # reports look at every twentieth, checkpoints are at every 500th
+    run = Run("toy", Schedule(2000, 1e-3), Generators(0, ()), checkpoints)
+    with pytest.raises(TrainingDivergedError, match=r"step 1000.*learning rate"):
+        train_loop(run, module, lambda: (next(losses) * module(torch.ones(1, 1)).square().sum(), {}))
+    assert checkpoints.load()["step"] == 500
 
 
 @pytest.mark.parametrize("latent", list(Latent))

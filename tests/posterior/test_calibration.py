@@ -87,7 +87,10 @@ def test_the_same_seed_gives_the_same(tmp_path):
     assert one == two
 
 
-@pytest.mark.parametrize(("episodes", "folds", "says"), [(2, 3, False), (3, 3, True), (3, 0, False)])
+FEW = [(2, 3, False), (3, 3, True), (3, 0, False), (3, 2, False), (4, 2, True)]
+
+
+@pytest.mark.parametrize(("episodes", "folds", "says"), FEW)
 def test_nothing_is_said_where_a_fold_would_leave_a_single_trajectory(episodes, folds, says, tmp_path):
     frames = make_frames([toy_episode(n) for n in range(episodes)])
     config = SimpleNamespace(posterior=replace(SMALL, folds=folds), task=SimpleNamespace(chunk=2), seed=0)

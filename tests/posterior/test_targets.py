@@ -89,6 +89,7 @@ def test_sizes_follow_the_configuration():
     assert size_of(Method.POSTBC, config, 0.3, None) == 2.0
     assert size_of(Method.SIGMA_BC, config, 0.3, None) == 0.6
     assert size_of(Method.SIGMA_BC, PretrainConfig(sigma=0.05), 0.3, None) == 0.05
+    assert size_of(Method.SIGMA_BC, PretrainConfig(sigma=0.05, alpha="auto"), 0.3, None) == 0.05  # α is not asked for
     assert size_of(Method.POSTBC_MIXTURE, PretrainConfig(alpha="auto"), 0.3, 0.7) == 0.7
     with pytest.raises(ConfigError, match=r"posterior\.folds"):
         size_of(Method.POSTBC, PretrainConfig(alpha="auto"), 0.3, None)

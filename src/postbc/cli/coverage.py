@@ -34,7 +34,7 @@ def coverage(
 
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     config = load_config()
-    held_out, vector = _held_out(config), ChunkEnvs.of(config.task).vector(workers)
+    held_out, vector = held_out_frames(config), ChunkEnvs.of(config.task).vector(workers)
     try:
         found = {
             name: _with_actions(cover(policy, vector, seeds(EVALUATION, 0, starts), tries, name), policy, held_out)
@@ -66,17 +66,20 @@ def _policies(config: "Config") -> Iterator[tuple[str, Any]]:
         yield method, load_policy(PRETRAINED / method, scale=1.0)  # a conditional policy is asked to cover
 
 
-def _held_out(config: "Config") -> "Frames | None":
+def held_out_frames(config: "Config") -> "Frames | None":
     """Frames of the recordings that were not trained on; None where there are none."""
     from postbc.demos.frames import stack_frames
+    from postbc.demos.preparation import Preparation
     from postbc.demos.readers import find_sources
     from postbc.sims import get_task
 
     if config.ingest.max_episodes is None:
         return None
     sources = find_sources(Path(config.ingest.source), config.ingest.filter_key)
-    recorded = (episode for source in sources for episode in source.episodes())
-    task, rest = get_task(config.task.env), islice(recorded, config.ingest.max_episodes, None)
+    recorded = ((episode, str(source.path)) for source in sources for episode in source.episodes())
+    task = get_task(config.task.env)
+    prepare = Preparation.of(config.ingest, None, task.observe)  # what is drawn comes with task.images
+    rest = [prepare.pictured(prepare.named(*one)) for one in islice(recorded, config.ingest.max_episodes, None)]
     parts = [(*task.observe(e.obs), e.action, task.images(e.obs)) for e in rest]
     return stack_frames(parts, config.task.fps, config.task.history) if parts else None
 

@@ -1,9 +1,12 @@
 """``postbc preset``: a task as a file in conf/task that `dvc repro` takes."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
+import yaml
 
 from postbc.errors import ConfigError
 
@@ -39,6 +42,7 @@ def preset(
     """Write conf/task/NAME.yaml for a task, to be edited; never overwrites one."""
     from postbc.sims import get_task
     from postbc.sims.demonstrators.collect import default_task
+    from postbc.storage.atomic import atomic_write
 
     folder, known, wanted = Path("conf/task"), get_task(task), default_task(task)
     if not folder.is_dir():
@@ -48,8 +52,18 @@ def preset(
         raise ConfigError(f"{path} exists; edit it, or delete it first.")
     words = instruction or f"{wanted.name.split('metaworld-')[-1].replace('-', ' ').replace('_', ' ').capitalize()}."
     facts = {"name": wanted.name, "env": wanted.env, "fps": wanted.fps, "max_steps": wanted.max_steps}
-    path.write_text(PRESET.format(**facts, chunk=chunk, instruction=words, success=known.success))
+    facts["chunk"] = replace(wanted, chunk=chunk).chunk  # refused where it is impossible
+    atomic_write(path, PRESET.format(**facts, instruction=_scalar(words), success=known.success))
     typer.echo(
         f"{path} written. Next: postbc collect data/{wanted.name}/demos.hdf5 --task {wanted.name}; dvc add data;"
     )
     typer.echo(f"in params.yaml `task: {wanted.name}`; dvc repro.")
+
+
+def _scalar(text: str) -> str:
+    """``text`` as YAML in one line: plain where that says the same, else quoted."""
+    try:
+        plain = yaml.safe_load(f"text: {text}") == {"text": text}
+    except yaml.YAMLError:
+        plain = False
+    return text if plain else json.dumps(text, ensure_ascii=False)

@@ -10,7 +10,7 @@ app = typer.Typer(no_args_is_help=True, help="The robot: nothing moves unless a 
 
 
 @app.command()
-def check(method: Annotated[str, typer.Argument(help="Whose policy: bc or postbc.")]) -> None:
+def check(method: Annotated[str, typer.Argument(help="Whose policy: one of `methods`.")]) -> None:
     """Say how the robot of params.yaml, the policy and the limits fit together. Connects and moves nothing."""
     done = subprocess.run([sys.executable, "-m", "stages.finetune_robot", "--method", method, "--check"], check=False)
     raise typer.Exit(done.returncode)
@@ -18,7 +18,7 @@ def check(method: Annotated[str, typer.Argument(help="Whose policy: bc or postbc
 
 @app.command()
 def arm(
-    method: Annotated[str, typer.Argument(help="Whose policy may move the robot: bc or postbc.")],
+    method: Annotated[str, typer.Argument(help="Whose policy may move the robot: one of `methods`.")],
     operator: Annotated[str, typer.Option(prompt="Your name", help="Who stands at the robot; it is recorded.")],
     lifetime: Annotated[float, typer.Option(help="Seconds until the permission expires.")] = 600.0,
 ) -> None:
@@ -28,6 +28,5 @@ def arm(
 
     wanted = request_of(f"finetune_robot@{method}")
     arming.issue(arming.FOLDER, wanted, operator, lifetime)
-    typer.echo(
-        f"{wanted.robot} is armed for policy {wanted.policy[:12]} for {lifetime:.0f} s: `dvc repro finetune_robot`"
-    )
+    what = f"{wanted.robot} is armed for policy {wanted.policy[:12]} for {lifetime:.0f} s"
+    typer.echo(f"{what}: `dvc repro -s finetune_robot@{method}`")  # without -s another policy may come of it

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from postbc.config import IngestConfig
 from postbc.demos.episode import Episode
 from postbc.errors import DataError
 from postbc.observation import scaled
@@ -32,6 +33,12 @@ class Preparation:
     image_size: tuple[int, int] | None = None
     drawing: Drawing | None = None
     observe: Callable[[Recorded], Any] | None = None  # the task's: raises DataError where it misses something
+
+    @classmethod
+    def of(cls, settings: IngestConfig, drawing: Drawing | None, observe: Callable[[Recorded], Any]) -> "Preparation":
+        """What params.yaml asks for, and the task needs."""
+        size = settings.image_size
+        return cls(settings.keys, (size[0], size[1]) if size else None, drawing, observe)
 
     @property
     def tag(self) -> str:

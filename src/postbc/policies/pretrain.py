@@ -1,7 +1,8 @@
 """Pretraining: any generative policy on any method's targets, by one loop.
 
 Frames, the policy's own noise and the posterior noise come from generators of their own, so that all methods of one seed
-start from the same weights and see the same frames in the same order with the same noise.
+start from the same weights (but the conditional one, which has an input more) and see the same frames in the same order
+with the same noise.
 """
 
 import math
@@ -51,7 +52,7 @@ def split(frames: Frames, share: float, seed: int) -> tuple[Int64[Tensor, "N"], 
     order = torch.randperm(frames.episodes, generator=torch.Generator().manual_seed(seed))
     unseen = torch.isin(frames.episode.cpu(), order[:held_out])
     chosen = torch.where(unseen)[0]
-    return torch.where(~unseen)[0], chosen[:: max(1, len(chosen) // 2048)].to(frames.obs.device)
+    return torch.where(~unseen)[0], chosen[:: max(1, math.ceil(len(chosen) / 2048))].to(frames.obs.device)
 
 
 def pretrain(

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from postbc.policies.networks import ResidualMlp
 
-LOG_STD_RANGE = (-5.0, 2.0)
+LOG_STD = 3.5  # log σ lies in [−LOG_STD, LOG_STD]
 
 
 class Actor(nn.Module):
@@ -30,8 +30,7 @@ class Actor(nn.Module):
 
     def _gaussian(self, obs: Float[Tensor, "B O"]) -> tuple[Tensor, Tensor]:
         mean, raw = self.network(obs).chunk(2, dim=1)
-        low, high = LOG_STD_RANGE
-        return mean, (low + 0.5 * (high - low) * (torch.tanh(raw) + 1) - (low + high) / 2)
+        return mean, LOG_STD * torch.tanh(raw)
 
     def sample(
         self, obs: Float[Tensor, "B O"], generator: torch.Generator

@@ -31,7 +31,6 @@ from postbc.scoring import energy_score
 from postbc.storage.checkpoint import Checkpoints, identity
 
 ALPHA_RANGE: Final = (0.25, 2.0)
-LEAST_EPISODES: Final = 3  # of two a fold leaves one, which resampled is itself: a posterior without width
 LEVELS: Final = (0.1, 0.25, 0.5, 0.75, 0.9, 0.95)
 RESAMPLES: Final = 40
 FLOOR: Final = 1e-6  # of variances, in squared half ranges
@@ -70,6 +69,11 @@ class Calibration:
     coverage: dict[str, list[float]]  # share of residuals inside each level's interval: before, after, both
     energy_score: dict[str, float]  # of predictive samples at α = 0, 1 and alpha; smaller is better
     reason: str
+
+
+def can_hold_out(episodes: int, folds: int) -> bool:
+    """Whether each fold leaves two episodes at least: one alone, resampled, is itself, a posterior without width."""
+    return folds > 1 and episodes - math.ceil(episodes / min(folds, episodes)) >= 2
 
 
 def hold_out(frames: Frames, horizon: int, config: PosteriorConfig, seed: int, checkpoints: Checkpoints) -> HeldOut:

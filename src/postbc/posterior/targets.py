@@ -102,11 +102,12 @@ def size_of(method: Method, config: PretrainConfig, sigma: float, calibrated: fl
 
     Raises ConfigError for ``alpha: auto`` without calibration.
     """
+    if method is Method.SIGMA_BC and config.sigma != "matched":
+        return float(config.sigma)
     alpha = calibrated if config.alpha == "auto" else float(config.alpha)
     if alpha is None:
         raise ConfigError(
-            "pretrain.alpha: auto needs a calibrated posterior: posterior.folds of 2 or more, and 3 demonstrations at least."
+            "pretrain.alpha: auto needs a calibrated posterior: posterior.folds of 2 or more, and demonstrations "
+            "of which two are left without a fold (3, or 4 with folds: 2)."
         )
-    if method is not Method.SIGMA_BC:
-        return alpha
-    return alpha * sigma if config.sigma == "matched" else float(config.sigma)
+    return alpha * sigma if method is Method.SIGMA_BC else alpha
