@@ -28,7 +28,7 @@ from stable_baselines3.common.callbacks import BaseCallback
 from stable_baselines3.common.vec_env import DummyVecEnv
 from torch.nn import functional as F
 
-from benchmarks.cells import Cells, Row
+from benchmarks.cells import Cells
 from benchmarks.coverage import WORKERS, Cell, setting, trained, training
 from benchmarks.record import FOLDER, commit
 from benchmarks.reproduce import COMMON, LOOK_EPISODES, LOOKS, SEEDS, SETTINGS, STARTS
@@ -39,6 +39,7 @@ from postbc.policies.generative import GenerativePolicy
 from postbc.progress import log
 from postbc.sims.starts import EVALUATION, TRAINING, seeds
 from postbc.sims.vector import ChunkEnv, ChunkEnvs
+from postbc.storage.journal import Row
 
 RESULTS = Cells(FOLDER / "baselines.jsonl")
 ALGORITHMS = ("sac", "ppo", "ppo from bc")
@@ -114,7 +115,13 @@ class Budget(BaseCallback):
 
 def build(algorithm: str, envs: DummyVecEnv, config: FinetuneConfig, chunk: int, seed: int) -> BaseAlgorithm:
     """SAC or PPO with the finetuners' widths, batch and discount, and stable-baselines3's own settings otherwise."""
-    common = {"policy": "MlpPolicy", "env": envs, "gamma": config.discount**chunk, "seed": seed, "device": "cpu"}
+    common: dict[str, Any] = {
+        "policy": "MlpPolicy",
+        "env": envs,
+        "gamma": config.discount**chunk,
+        "seed": seed,
+        "device": "cpu",
+    }
     shape = [config.hidden] * (config.layers + 1)
     if algorithm == "sac":
         return SAC(
@@ -127,7 +134,8 @@ def build(algorithm: str, envs: DummyVecEnv, config: FinetuneConfig, chunk: int,
 
 def clone(algorithm: BaseAlgorithm, model: GenerativePolicy, frames: Frames) -> None:
     """Regress the actor's mean on the normalised chunks of the demonstrations."""
-    policy, order = algorithm.policy, torch.Generator().manual_seed(0)
+    policy: Any = algorithm.policy
+    order = torch.Generator().manual_seed(0)
     features = model.observer(frames.rows(torch.arange(len(frames))))
     wanted = model.normalise(frames.all_chunks(model.shape.chunk).unflatten(1, (model.shape.chunk, -1)))
     optimiser = torch.optim.Adam(policy.parameters(), 1e-3)

@@ -6,12 +6,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.answers import verdict
-from benchmarks.cells import Row
 from benchmarks.reproduce import COMMON, EVERYWHERE, FINETUNERS, METHODS, RESULTS, SETTINGS, Trial, trials
+from postbc.storage.journal import Row
 
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "reproduce.png"
 GRID = np.linspace(0, COMMON.env_steps, 25)
@@ -119,7 +120,7 @@ def draw(groups: Groups, path: Path) -> None:
     """Success against control steps, one panel a setting and finetuner; means over seeds and their range, w = 0 dashed."""
     from matplotlib import pyplot as plt
 
-    size = {"figsize": (3.4 * len(groups), 5.6), "layout": "constrained"}
+    size: dict[str, Any] = {"figsize": (3.4 * len(groups), 5.6), "layout": "constrained"}
     figure, axes = plt.subplots(len(EVERYWHERE), len(groups), squeeze=False, sharey=True, **size)
     for (i, tuner), (j, (name, seeds)) in product(enumerate(EVERYWHERE), enumerate(groups.items())):
         for number, method in enumerate(METHODS):

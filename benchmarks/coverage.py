@@ -41,13 +41,13 @@ RESULTS = Cells(FOLDER / "coverage.jsonl")
 WORK = Path(".work/coverage")
 STARTS, TRIES, LEAST, REPLICATES, WORKERS = 64, 32, 4, 5, 8
 RECENT = 2  # results of each kind that are kept in memory: cells come in order
-LADDER: dict[str, tuple[tuple[int, ...], dict[str, int]]] = {  # sizes of demonstration sets, and how the task is played
+LADDER: dict[str, tuple[tuple[int, ...], dict[str, Any]]] = {  # sizes of demonstration sets, and how the task is played
     "lift": ((2, 3, 5, 10, 20), {"chunk": 4, "max_steps": 120}),
     "metaworld/door-open": ((2, 3, 5, 10, 20), {"chunk": 8, "max_steps": 300}),
     "metaworld/drawer-open": ((2, 3, 5, 10, 20), {"chunk": 8, "max_steps": 300}),
     "pusht": ((20, 50, 100, 176), {"chunk": 8, "max_steps": 300, "history": 2}),
 }
-OTHERS = {"so101_lift": {"chunk": 8, "max_steps": 240}}  # tasks of other studies, likewise
+OTHERS: dict[str, dict[str, Any]] = {"so101_lift": {"chunk": 8, "max_steps": 240}}  # tasks of other studies, likewise
 FEW_TRIES = {"pusht": 8}  # instead of TRIES, where success is next to never and what counts is the reward
 WANTED = (0.35, 0.7)  # BC's largest reward in one try, its success but for PushT: for each the nearest size is studied
 PILOT = 1000  # replicate on which the sizes are chosen; not one of the study
@@ -222,7 +222,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("tasks", nargs="*", default=list(LADDER), help="default: all")
     parser.add_argument("--pusht", type=Path, help="recorded human demonstrations of PushT")
-    chosen = {"default": range(REPLICATES), "help": "two processes share a task by its replicates; default: all"}
+    chosen: dict[str, Any] = {
+        "default": range(REPLICATES),
+        "help": "two processes share a task by its replicates; default: all",
+    }
     parser.add_argument("--replicates", type=int, nargs="+", choices=range(REPLICATES), **chosen)
     options = parser.parse_args()
     torch.set_num_threads(1)  # a second process may share the machine

@@ -119,7 +119,9 @@ def main() -> None:
         told = (f"{row['ours']:.0f}/s", f"{row['stable-baselines3']:.0f}/s", f"{row['ratio']:.2f}")
         table.add_row(name, *told, f"{100 * row['share of product rate']:.0f} %")
     Console().print(table)
-    runs = {task: {way: whole_run(task, way == "overlapped") for way in ("in turn", "overlapped")} for task in TASKS}
+    runs: dict[str, dict[str, Any]] = {
+        task: {way: whole_run(task, way == "overlapped") for way in ("in turn", "overlapped")} for task in TASKS
+    }
     table = Table("run of DSRL", "control steps/s", "share of the time", header_style="bold")
     for task, ways in runs.items():
         for way, row in ways.items():

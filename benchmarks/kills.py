@@ -13,6 +13,8 @@ import os
 import random
 import shutil
 import signal
+import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -76,7 +78,8 @@ class _Forked:
     """A process that was forked, as far as :class:`postbc.processes.Child` needs subprocess.Popen."""
 
     def __init__(self, pid: int) -> None:
-        self.pid, self.status = pid, None
+        self.pid = pid
+        self.status: int | None = None
 
     def poll(self) -> int | None:
         if self.status is None:
@@ -89,7 +92,7 @@ class _Forked:
         deadline = time.monotonic() + timeout
         while self.poll() is None:
             if time.monotonic() > deadline:
-                raise processes.subprocess.TimeoutExpired("forked", timeout)
+                raise subprocess.TimeoutExpired("forked", timeout)
             time.sleep(0.005)
 
     def terminate(self) -> None:
@@ -126,7 +129,7 @@ class ForkedChild(processes.Child):
     inherited: tuple[int, ...] = ()  # pipes to others, which a process that is started does not get
 
     def __init__(self, module: str) -> None:
-        ours, theirs = processes.socket.socketpair()
+        ours, theirs = socket.socketpair()
 
         def serve() -> None:
             signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -152,7 +155,7 @@ def policy(folder: Path) -> None:
 
 def session(folder: Path, finetuned: Path) -> None:
     """What the stage does, without DVC and Hydra."""
-    from stages.running import die_with_parent
+    from postbc.processes import die_with_parent
 
     die_with_parent()
 
@@ -164,7 +167,7 @@ def session(folder: Path, finetuned: Path) -> None:
     (folder / "control.pid").write_text(str(os.getpid()))
     ForkedChild.folder = folder
     robot = replace(ROBOT, options={"motor_log": str(folder / "motors")})
-    learning.Child = ForkedChild
+    learning.Child = ForkedChild  # type: ignore[attr-defined]
     body = RemoteRobot(robot, TASK, ForkedChild)
     env = RobotEnv(body, robot, TASK.fps)
     learner = RemoteLearner(finetuned, FINETUNE, 0, body.waits)

@@ -66,7 +66,7 @@ def lerobots(folder: Path, wanted: int) -> tuple[Any, Callable[[], None], Callab
         form = {"n_obs_steps": 1, "horizon": CHUNK, "n_action_steps": CHUNK, "num_inference_steps": 8}
         config = DiffusionConfig(
             **form, down_dims=dims, noise_scheduler_type="DDIM", device="cpu", push_to_hub=False, drop_n_last_frames=0
-        )  # type: ignore[arg-type]
+        )
         return make_policy(config, ds_meta=meta)
 
     policy = min((build(dims) for dims in candidates), key=lambda p: abs(parameters(p) - wanted))

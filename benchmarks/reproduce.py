@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmarks.cells import Cells, Row
+from benchmarks.cells import Cells
 from benchmarks.coverage import VARIANTS, WORKERS, Cell, setting, trained
 from benchmarks.record import FOLDER, commit
 from postbc.config import DppoConfig, FinetuneConfig, Method
@@ -28,6 +28,7 @@ from postbc.progress import log
 from postbc.sims.starts import EVALUATION, TRAINING, seeds
 from postbc.sims.vector import ChunkEnvs, ChunkVector
 from postbc.storage.checkpoint import Checkpoints
+from postbc.storage.journal import Row
 
 RESULTS = Cells(FOLDER / "reproduce.jsonl")
 SETTINGS = {  # (task, demonstrations); the first leaves many starts unsolved under BC

@@ -5,7 +5,7 @@ from torch import Tensor
 
 from postbc.demos.frames import Frames
 from postbc.errors import ConfigError
-from postbc.finetune.learner import OffPolicy
+from postbc.finetune.learner import Learner, OffPolicy
 from postbc.finetune.replay import Batch
 
 PART = 1024  # frames at once
@@ -39,13 +39,13 @@ def transitions(frames: Frames, index: Tensor, horizon: int, discount: float, co
     )
 
 
-def show(learner: OffPolicy, frames: Frames) -> int:
+def show(learner: Learner, frames: Frames) -> int:
     """Put the demonstrations into the learner's replay; returns how many chunks.
 
     Raises ConfigError where its choice is not a chunk, or the recordings hold no rewards.
     """
     algorithm = learner.config.algorithm
-    if algorithm not in ("dsrl_na", "best_of_n"):
+    if not isinstance(learner, OffPolicy) or algorithm not in ("dsrl_na", "best_of_n"):
         raise ConfigError(
             f"{algorithm} learns from latent noise, which demonstrations do not have; finetune_sim.demonstrations goes "
             "with dsrl_na and best_of_n."

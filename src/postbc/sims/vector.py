@@ -154,7 +154,7 @@ class ChunkVector:
     def __init__(self, make: Sequence[Callable[[], ChunkEnv]], stepping: Stepping) -> None:
         self._vector: Any = vector_env(make, stepping)
         self.n = len(make)
-        self.chunk_shape: tuple[int, int] = self._vector.single_action_space.shape
+        self.chunk_shape: tuple[int, ...] = self._vector.single_action_space.shape
         self.obs_dim = int(self._vector.single_observation_space.shape[0])
 
     def reset(self, starts: Sequence[int]) -> Array:
