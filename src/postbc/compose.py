@@ -5,6 +5,7 @@ Presets, the later of which win: ``conf/task/`` supplies a task's own values, ``
 Unknown keys and impossible values are refused before any work starts.
 """
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,12 @@ def load_config(root: Path = Path()) -> Config:
             raise ConfigError(f"{root / 'params.yaml'} is not a mapping of sections.")
         with initialize_config_dir(str(folder), version_base="1.3"):
             presets = compose("config", overrides=_selection(params, folder))
+        sections = {field.name for field in fields(Config)}
+        unknown = sorted(str(key) for key in params.keys() - sections)
+        if unknown:
+            raise ConfigError(
+                f"params.yaml: {', '.join(unknown)} is no section; there is {', '.join(sorted(sections))}."
+            )
         OmegaConf.set_struct(presets, False)  # Hydra closes it, which would close free-form options too
         merged = OmegaConf.merge(_schema(), presets, params)
         config = OmegaConf.to_object(merged)

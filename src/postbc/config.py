@@ -16,14 +16,31 @@ from postbc.errors import ConfigError
 _KEY = re.compile(r"\w[\w.-]*")  # of an observation, which becomes the name of an array in the store
 
 
+SECTIONS = {
+    "TaskConfig": "task",
+    "IngestConfig": "ingest",
+    "PosteriorConfig": "posterior",
+    "PretrainConfig": "pretrain",
+    "FinetuneConfig": "finetune_sim, finetune_robot.finetune",
+    "DppoConfig": "finetune_sim.dppo, finetune_robot.finetune.dppo",
+    "FinetuneRobotConfig": "finetune_robot",
+    "RobotConfig": "finetune_robot.robot",
+    "GuardConfig": "finetune_robot.robot.guard",
+    "WorkspaceConfig": "finetune_robot.robot.guard.workspace",
+    "OperatorConfig": "finetune_robot.robot.operator",
+    "TeleopConfig": "finetune_robot.robot.operator.teleop",
+    "EvaluateConfig": "evaluate",
+    "RegisterConfig": "register",
+}  # of params.yaml, by class
+
+
 def _require(owner: object, **conditions: bool) -> None:
     """Raise ConfigError for the first field whose condition is false."""
     for name, satisfied in conditions.items():
         if not satisfied:
-            section = type(owner).__name__.removesuffix("Config").lower()
             raise ConfigError(
-                f"{section}.{name} = {getattr(owner, name)!r} is impossible beside the rest of that section; "
-                "docs/configuration.md gives the bounds."
+                f"{SECTIONS[type(owner).__name__]}: {name} = {getattr(owner, name)!r} is impossible beside the rest of "
+                "that section; docs/configuration.md gives the bounds."
             )
 
 
@@ -72,7 +89,7 @@ class IngestConfig:
     """Which recorded demonstrations are taken in."""
 
     source: str = MISSING  # a file or a folder, searched to any depth
-    max_episodes: int | None = None
+    max_episodes: int | None = None  # the first ones, in the order of the files' names; some presets set it
     filter_key: str | None = None  # of robomimic files: the subset to take, e.g. train
     keys: dict[str, Any] = field(
         default_factory=dict

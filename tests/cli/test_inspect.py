@@ -71,3 +71,11 @@ def test_nothing_readable_is_said_in_one_line(tmp_path):
     result = run(app, ["inspect", str(tmp_path)])
     assert result.exit_code == 2
     assert "no demonstrations that can be read" in result.stderr
+
+
+def test_arrays_that_are_no_images_are_listed_not_drawn(tmp_path):
+    episode, channel_first = toy_episode(0), np.zeros((12, 3, 16, 16), np.uint8)
+    write_npz(tmp_path / "npz", [replace(episode, obs={**episode.obs, "top": channel_first})])
+    result = run(app, ["inspect", str(tmp_path), "--page", str(tmp_path / "page.png")])
+    assert result.exit_code == 0, result.output
+    assert "3×16×16" in result.stdout and (tmp_path / "page.png").is_file()

@@ -177,3 +177,20 @@ def test_lerobots_own_timestamps_are_on_the_rate(tmp_path):
     episodes = [e for source in find_sources(tmp_path / "set") for e in source.episodes()]
     assert episodes[0].timestamp is not None
     assert {one.check for one in findings(episodes)} == {"absolute_or_delta"}
+
+
+def test_episodes_of_one_name_are_episodes_all_the_same():
+    checker = Checker(TASK)
+    failed = replace(good(1), success=np.zeros(LENGTH, bool))
+    for episode in (good(0), failed, good(2), replace(good(3), success=np.zeros(LENGTH, bool))):
+        checker.add(episode, "store: demo_0")
+    assert len(checker.lengths) == 4
+    assert [found.check for found in checker.finish()].count("no_success") == 2
+
+
+def test_bytes_and_numbers_do_not_lie_under_one_key():
+    checker, image = Checker(TASK), np.zeros((LENGTH, 4, 4, 3))
+    kinds = [image.astype(np.uint8), image.astype(np.float32)]
+    both = [replace(good(n), obs={**good(n).obs, "top": kind}) for n, kind in enumerate(kinds)]
+    assert not [found for found in checker.add(both[0], "a") if found.check == "malformed"]
+    assert [found.check for found in checker.add(both[1], "b")] == ["malformed"]

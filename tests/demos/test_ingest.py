@@ -242,3 +242,13 @@ def test_a_folder_that_is_a_link_is_entered_when_it_is_named(tmp_path):
     assert len(find_sources(tmp_path / "data" / "here")) == 1
     with pytest.raises(DataError, match="links are not entered"):
         find_sources(tmp_path / "data")
+
+
+def test_what_the_limit_leaves_out_is_said(tmp_path, caplog):
+    (tmp_path / "in").mkdir()
+    write_robomimic(tmp_path / "in" / "demos.hdf5", [toy_episode(n) for n in range(3)])
+    write_robomimic(tmp_path / "in" / "mine.hdf5", [toy_episode(9)])
+    with caplog.at_level("WARNING"):
+        assert ingest(find_sources(tmp_path / "in"), tmp_path / "store", at(10), 3)["episodes"] == 3
+    assert "max_episodes = 3 is reached: nothing is taken from" in caplog.text
+    assert "mine.hdf5" in caplog.text

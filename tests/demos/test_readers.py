@@ -1,5 +1,6 @@
 """What each format has of its own; that all of them give back what was recorded is tested with ingest."""
 
+import io
 import json
 import logging
 from dataclasses import replace
@@ -7,6 +8,7 @@ from dataclasses import replace
 import h5py
 import numpy as np
 import pytest
+from PIL import Image
 from recordings import (
     FPS,
     TASK,
@@ -23,7 +25,7 @@ from toy import pictured, toy_episode
 from postbc.demos import bounds
 from postbc.demos.export import export
 from postbc.demos.ingest import ingest
-from postbc.demos.readers import find_sources
+from postbc.demos.readers import find_sources, lerobot
 from postbc.errors import DataError
 
 
@@ -165,3 +167,38 @@ def test_an_empty_store_is_not_exported(tmp_path):
     with pytest.raises(DataError, match="no episode"):
         export([], tmp_path / "set.hdf5")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_instructions_of_single_episodes_go_out_and_come_back(tmp_path):
+    told = ["open the drawer", "close the oven"]
+    (tmp_path / "in").mkdir()
+    for name, words in zip("ab", told, strict=True):
+        write_robomimic(tmp_path / "in" / f"{name}.hdf5", [toy_episode(n + ord(name)) for n in range(2)])
+        with h5py.File(tmp_path / "in" / f"{name}.hdf5", "a") as file:
+            file["data"].attrs["problem_info"] = json.dumps({"language_instruction": words})
+    export(read(tmp_path / "in"), tmp_path / "set.hdf5")
+    assert [episode.facts["task"] for episode in read(tmp_path / "set.hdf5")] == [told[0]] * 2 + [told[1]] * 2
+
+
+def test_a_recording_inside_of_another_is_refused_not_dropped(tmp_path):
+    write_npz(tmp_path / "lift", [toy_episode(0)])
+    write_robomimic(tmp_path / "lift" / "demos.hdf5", [toy_episode(1)])
+    with pytest.raises(DataError, match=r"lift is one recording \(npz\), and demos.hdf5 in it would not be read"):
+        read(tmp_path)
+
+
+def test_the_subset_is_named_in_the_file_itself(tmp_path):
+    write_robomimic(tmp_path / "set.hdf5", [toy_episode(0)])
+    with h5py.File(tmp_path / "other.hdf5", "w") as file:
+        file["names"] = np.array([b"demo_0"])
+    with h5py.File(tmp_path / "set.hdf5", "a") as file:
+        file.create_group("mask")["train"] = h5py.ExternalLink(str(tmp_path / "other.hdf5"), "names")
+    with pytest.raises(DataError, match="'train' is missing"):
+        read(tmp_path / "set.hdf5", "train")
+
+
+def test_depth_is_refused_not_cut_off():
+    deep = io.BytesIO()
+    Image.fromarray(np.array([[0, 300], [1000, 40000]], np.uint16)).save(deep, "PNG")
+    with pytest.raises(DataError, match=r"depth: images of I;16 are not read"):
+        lerobot._pictures([{"bytes": deep.getvalue()}], "depth")

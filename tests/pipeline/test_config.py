@@ -51,16 +51,16 @@ def test_params_win_over_presets(project):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("task: lift\nsize: default\npretrain: {alpha: -1}", r"pretrain\.alpha = -1"),
+        ("task: lift\nsize: default\npretrain: {alpha: -1}", "pretrain: alpha = -1"),
         ("task: lift\nsize: default\npretrain: {alpah: 1}", r"pretrain\.alpah"),
-        ("task: lift\nsize: default\npretrain: {alpha: much}", r"pretrain\.alpha"),
+        ("task: lift\nsize: default\npretrain: {alpha: much}", "pretrain: alpha"),
         ("task: lift\nsize: default\nposterior: {members: 1}", "members"),
         ("task: fly\nsize: default", "fly.*lift, lift_wide, .*pusht"),
         ("task: ../../secret\nsize: default", "lift, lift_wide"),
         ("task: lift\nsize: default\nfinetune_robot: {finetune: {envs: 2}}", "one robot"),
         ("task: lift\nsize: default\nfinetune_robot: {robot: {arm: always}}", "arm"),
         ("task: lift\nsize: default\nseed: ${oc.env:HOME}", "seed"),
-        ("task: lift\nsize: default\nfinetune_sim: {hidden: -1}", r"finetune\.hidden = -1"),
+        ("task: lift\nsize: default\nfinetune_sim: {hidden: -1}", "finetune_sim, .*: hidden = -1"),
         (
             "task: lift\nsize: default\npretrain: {policy: cvae}\nfinetune_sim: {algorithm: dppo}",
             "finetune_sim: dppo.*cvae",
@@ -69,6 +69,8 @@ def test_params_win_over_presets(project):
             "task: lift\nsize: default\nfinetune_robot: {finetune: {algorithm: dppo, dppo: {steps: 9}}}",
             "finetune_robot: dppo.*last 9.*has 8",
         ),
+        ("task: lift\nsize: default\npretrian: {alpha: 1}", "pretrian is no section; there is .*pretrain"),
+        ("task: lift\nsize: default\nfinetune_sim.env_steps: 3000", "finetune_sim.env_steps is no section"),
         ("- a list", "params.yaml"),
     ],
 )

@@ -334,3 +334,13 @@ def test_the_process_that_holds_a_robot_ends_with_its_owner(tmp_path):
         while time.monotonic() < deadline:
             os.kill(keeper, 0)
             time.sleep(0.01)
+
+
+def test_sessions_number_their_episodes_on(tmp_path):
+    for _ in range(2):
+        recorder = Recorder(tmp_path, 10, {})
+        for seed in range(3):
+            recorder.begin(seed)
+            recorder.step({"position": np.zeros(2)}, np.zeros(2), False)
+        recorder.close()
+    assert [e.facts["name"] for e in read_store(tmp_path)] == [f"episode-{n:06d}" for n in range(6)]

@@ -1,5 +1,6 @@
 """Collected demonstrations: the same arguments give the same bytes, and small sets begin the large ones."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from postbc.config import TaskConfig
 from postbc.errors import ConfigError, DataError
 from postbc.sims import get_task
+from postbc.sims.demonstrators import collect as collecting
 from postbc.sims.demonstrators.collect import Recipe, collect
 from postbc.sims.demonstrators.recording import Episode
 from postbc.sims.task import TaskEnv
@@ -140,3 +142,17 @@ def test_a_collection_that_was_killed_goes_on_where_it_was(tmp_path: Path, monke
     assert sorted(played) == [3, 3, 4]
     assert out.read_bytes() == whole.read_bytes()
     assert {path.name for path in tmp_path.iterdir()} == {"whole.hdf5", "out.hdf5", "other.hdf5"}
+
+
+def test_a_full_disk_loses_no_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    recipe, out = Recipe.of(REACH), tmp_path / "demos.hdf5"
+    with monkeypatch.context() as patch:
+        patch.setattr(collecting, "write_hdf5", full)
+        with pytest.raises(OSError, match="No space"):
+            collect(recipe, out, 2)
+    assert list(recipe.parts(out).iterdir())
+    collect(recipe, out, 2)
+    assert not recipe.parts(out).exists()

@@ -15,7 +15,7 @@ COLORS = {"error": "red", "warning": "yellow", "note": "cyan"}
 
 def check(
     path: Annotated[Path, typer.Argument(help="A recording, or a folder that is searched to any depth.")],
-    task: Annotated[str | None, typer.Option(help="Name of the task whose rate and limits they must keep.")] = None,
+    task: Annotated[str | None, typer.Option(help="Task or preset whose rate and limits they must keep.")] = None,
     allow: Annotated[list[str] | None, typer.Option(help="A check whose errors do not count; may be repeated.")] = None,
     filter_key: Annotated[str | None, typer.Option(help="Of robomimic files, the subset to read.")] = None,
     html: Annotated[Path | None, typer.Option(help="Write the report as a page too.")] = None,
@@ -25,13 +25,15 @@ def check(
 
     The table groups what was found in several episodes; --json lists all of it.
     """
+    from postbc.compose import load_preset
     from postbc.demos.checks import Checker, Expected, Finding
     from postbc.demos.readers import find_sources
     from postbc.errors import DataError
     from postbc.progress import track
     from postbc.sims import get_task
 
-    known = get_task(task) if task else None
+    preset = load_preset(task) if task else None
+    known = get_task(preset.env if preset else task) if task else None
     expected = Expected(known.fps, known.action_low, known.action_high, known.describe({})) if known else Expected()
     checker, found = Checker(expected, allow or ()), list[Finding]()
     sources = find_sources(path, filter_key)

@@ -133,11 +133,11 @@ class Checker:
         unknown = self.allow - (CHECKS.keys() - NEVER_ALLOWED)
         if unknown:
             raise ConfigError(f"no check is called {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}.")
-        self.lengths: dict[str, int] = {}
+        self.lengths: list[tuple[str, int]] = []  # where, steps: names may repeat
         self.unsolved: list[str] = []
         self._seen: dict[str, str] = {}
         self._simulators: dict[str, str] = {}  # env_args and how they differ from what is expected
-        self._layout: dict[str, tuple[int, ...]] | None = None
+        self._layout: dict[str, str] | None = None
         self._low: np.ndarray | None = None
         self._high: np.ndarray | None = None
         self._same: np.ndarray | None = None  # (A, A): numbers that were always equal
@@ -211,7 +211,7 @@ class Checker:
 
     def _sum(self, episode: Episode, where: str) -> None:
         action, size = episode.action, episode.action.shape[1]
-        self.lengths[where] = len(episode)
+        self.lengths.append((where, len(episode)))
         if not episode.success.any():
             self.unsolved.append(where)
         same = np.array([(action[:, i : i + 1] == action).all(0) for i in range(size)])
@@ -242,12 +242,12 @@ class Checker:
             if not constant[i]:
                 found.append(Finding("duplicated_dimension", EVERYWHERE, f"numbers {i} and {j} are always the same"))
         if self._at_limit is not None:
-            share = self._at_limit / sum(self.lengths.values())
+            share = self._at_limit / sum(length for _, length in self.lengths)
             for number in np.flatnonzero((share > SATURATED) & (share < BINARY)):
                 message = f"number {number} is at its limit in {100 * share[number]:.0f} % of frames"
                 found.append(Finding("saturated", EVERYWHERE, message))
-        median = float(np.median(list(self.lengths.values())))
-        for where, length in self.lengths.items():
+        median = float(np.median([length for _, length in self.lengths]))
+        for where, length in self.lengths:
             if not median / OUTLYING <= length <= median * OUTLYING:
                 found.append(Finding("length_outlier", where, f"{length} steps, the median is {median:g}", "length"))
         if len(self.unsolved) < len(self.lengths):  # where none succeeds, success was not recorded

@@ -102,13 +102,14 @@ def check_episode(episode: Episode, where: str) -> None:
             raise DataError(f"{where}: {key} is not finite at frame {int(np.argmin(finite))}.")
 
 
-def layout(episode: Episode) -> dict[str, tuple[int, ...]]:
-    """Shape of one frame of every array, by key; all episodes of a store share it."""
-    return {key: values.shape[1:] for key, values in episode.arrays().items()}
+def layout(episode: Episode) -> dict[str, str]:
+    """Shape of one frame of every array and, of bytes, that they are; by key. All episodes of a store share it."""
+    arrays = episode.arrays().items()
+    return {key: f"{values.shape[1:]}{' of bytes' * (values.dtype == np.uint8)}" for key, values in arrays}
 
 
-def check_layout(episode: Episode, expected: dict[str, tuple[int, ...]], where: str) -> None:
-    """Raise DataError when keys or shapes differ from the episodes before."""
+def check_layout(episode: Episode, expected: dict[str, str], where: str) -> None:
+    """Raise DataError when keys or shapes differ from the episodes before, or bytes from numbers."""
     found = layout(episode)
     for key in sorted(found.keys() | expected.keys()):
         if found.get(key) != expected.get(key):

@@ -19,12 +19,14 @@ from postbc.progress import Track, log
 
 
 def _checked(
-    sources: list[Source], limit: int | None, prepare: Preparation, checker: Checker, findings: list[Finding]
+    sources: dict[str, Source], limit: int | None, prepare: Preparation, checker: Checker, findings: list[Finding]
 ) -> Iterator[tuple[str, Episode]]:
     """(source sha256, episode) for every episode that passes; what does not stop it is added to ``findings``."""
     taken = 0
-    for source in sources:
-        digest = source.sha256
+    for digest, source in sources.items():
+        if taken == limit:
+            log.warning("ingest.max_episodes = %d is reached: nothing is taken from %s", limit, source.path)
+            continue
         for recorded in islice(source.episodes(), None if limit is None else limit - taken):
             where = f"{source.path}: {recorded.facts['name']}"
             episode = prepare.named(recorded, where)
@@ -72,20 +74,20 @@ def ingest(
     (file, episode and key named) at the first bad episode, before the store's index changes.
     """
     prepare = prepare or Preparation()
-    digests = [source.sha256 for source in sources]
-    if len(set(digests)) < len(digests):
+    by_digest = {source.sha256: source for source in sources}
+    if len(by_digest) < len(sources):
         raise DataError(f"The same recording is there twice: {', '.join(str(s.path) for s in sources)}.")
     names, findings, episodes, steps = list[str](), list[Finding](), 0, 0
     fps = checker.expected.fps
     assert fps is not None  # noqa: S101 - a task has a rate
     with Track("ingest", len(sources)) as bar:
-        for name, group in _segments(_checked(sources, max_episodes, prepare, checker, findings)):
+        for name, group in _segments(_checked(by_digest, max_episodes, prepare, checker, findings)):
             name += f"-{_identity(group, fps)}{prepare.tag}"
             if not segment_is_whole(store, name):
                 write_segment(store, name, group, fps)
             names.append(name)
             episodes, steps = episodes + len(group), steps + sum(map(len, group))
-            bar.advance(len(names) - bar.done, f"{episodes} episodes")
+            bar.advance(len({known[:12] for known in names}) - bar.done, f"{episodes} episodes")  # recordings begun
     findings += checker.finish()
     for found, more in grouped(findings):
         level = logging.INFO if found.severity is Severity.NOTE else logging.WARNING

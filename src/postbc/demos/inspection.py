@@ -15,6 +15,7 @@ from postbc.demos.episode import Episode
 from postbc.demos.readers import Source
 
 SHOWN = 4  # episodes that are drawn
+CHANNELS = (1, 3, 4)  # of images that are drawn
 COUNTED = ("task", "operator")  # facts of which every value is counted
 
 
@@ -117,7 +118,7 @@ def draw(found: Inspection, path: Path) -> None:
     matplotlib.use("Agg")
     from matplotlib import pyplot as plt
 
-    images = [key for key, known in found.keys.items() if len(known.shape) == 3]
+    images = [key for key, known in found.keys.items() if len(known.shape) == 3 and known.shape[2] in CHANNELS]
     figure = plt.figure(figsize=(11, 6.4 + 2.2 * len(images)), layout="constrained")
     parts = figure.subfigures(1 + len(images), 1, height_ratios=[6.4] + [2.2] * len(images), squeeze=False)[:, 0]
     (lengths, rewards), (actions, ranges) = parts[0].subplots(2, 2)

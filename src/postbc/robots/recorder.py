@@ -6,13 +6,14 @@ A killed process leaves a journal of whole lines; the next session turns it into
 import base64
 import json
 import os
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from postbc.demos.episode import Episode
-from postbc.demos.store import commit, compact, listed_segments, write_segment
+from postbc.demos.store import commit, compact, episode_count, listed_segments, write_segment
 from postbc.storage.atomic import append
 from postbc.storage.journal import read_lines
 
@@ -60,14 +61,17 @@ class Recorder:
         store.mkdir(parents=True, exist_ok=True)
         self._journal: int | None = None
         self._session: list[str] = []
+        self._count = 0
         for left_over in sorted(store.glob(f"*{JOURNAL}")):
             self._store(left_over)
+        self._count = episode_count(store)
 
     def begin(self, seed: int) -> None:
         """Start the journal of an episode."""
         self.end()
-        number = len(listed_segments(self.store)) + len(list(self.store.glob(f"*{JOURNAL}")))
-        self._path = self.store / f"episode-{number:06d}{JOURNAL}"
+        names = (f"episode-{number:06d}" for number in count(self._count))
+        name = next(name for name in names if not (self.store / name).exists())
+        self._path = self.store / f"{name}{JOURNAL}"
         self._journal = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         self._append({**self.facts, "seed": seed, "name": self._path.stem})
 
@@ -101,6 +105,7 @@ class Recorder:
             write_segment(self.store, name, [_episode(steps, facts)], self.fps)
             commit(self.store, [*(n for n in listed_segments(self.store) if n != name), name])
             self._session.append(name)
+            self._count += 1
         journal.unlink()
 
     def close(self) -> None:

@@ -56,9 +56,21 @@ def _digest(value: object) -> str:
     return hashlib.sha256(repr(value).encode()).hexdigest()
 
 
+def _refuse_others(path: Path, reader: ModuleType) -> None:
+    """Raise DataError for a folder that is a recording and has others in it: they would not be read."""
+    children = sorted(path.iterdir()) if path.is_dir() and reader is not minari else []  # whose parts are HDF5
+    others = [child.name for child in children if any(other.matches(child) for other in READERS)]
+    if others:
+        raise DataError(
+            f"{path} is one recording ({reader.__name__.rpartition('.')[2]}), and {', '.join(others)} in it would not be "
+            "read. Put each recording into a folder of its own."
+        )
+
+
 def _walk(path: Path, filter_key: str | None, top: bool = True) -> Iterator[Source]:
     for reader in READERS:
         if reader.matches(path):
+            _refuse_others(path, reader)
             yield Source(path, reader, filter_key)
             return
     if path.is_dir() and (top or not path.is_symlink()):
@@ -67,9 +79,8 @@ def _walk(path: Path, filter_key: str | None, top: bool = True) -> Iterator[Sour
 
 
 def find_sources(path: Path, filter_key: str | None = None) -> list[Source]:
-    """Every recording at or below ``path``, sorted by name, and of each the subset ``filter_key``; no links are followed.
-
-    Raises DataError when there is none.
+    """Every recording at or below ``path``, sorted by name, and of each the subset ``filter_key``; folders that are links are
+    not searched. Raises DataError when there is none, or one inside of another.
     """
     formats = "; ".join((reader.__doc__ or "").splitlines()[0].rstrip(".") for reader in READERS)
     if not path.exists():

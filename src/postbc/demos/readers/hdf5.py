@@ -23,17 +23,27 @@ def group(parent: h5py.Group, name: str, where: str) -> h5py.Group:
 
 def array(parent: h5py.Group, name: str, where: str) -> np.ndarray:
     """The numbers of dataset ``name``: uint8 camera images as they are, anything else as float32."""
+    values = _values(parent, name, where, "fiub", "numbers")
+    return values if values.dtype == np.uint8 and values.ndim == 4 else values.astype(np.float32)
+
+
+def strings(parent: h5py.Group, name: str, where: str) -> np.ndarray:
+    """The strings of dataset ``name``."""
+    return _values(parent, name, where, "SO", "names")
+
+
+def _values(parent: h5py.Group, name: str, where: str, kinds: str, what: str) -> np.ndarray:
+    """Dataset ``name`` whole, if it is an array of ``what`` (dtypes ``kinds``) in this very file."""
     if not isinstance(parent.get(name, getlink=True), h5py.HardLink):
         raise DataError(f"{where}: '{name}' is missing.")
     dataset = parent[name]
-    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in "fiub" or dataset.shape is None:
-        raise DataError(f"{where}: '{name}' is not an array of numbers.")
+    if not isinstance(dataset, h5py.Dataset) or dataset.dtype.kind not in kinds or dataset.shape is None:
+        raise DataError(f"{where}: '{name}' is not an array of {what}.")
     if dataset.external or dataset.is_virtual:
-        raise DataError(f"{where}: '{name}' keeps its numbers in another file.")
+        raise DataError(f"{where}: '{name}' keeps its {what} in another file.")
     check_size(dataset.shape, dataset.dtype, f"{where}/{name}")
     _refuse_bombs(dataset, f"{where}/{name}")
-    values = np.asarray(dataset[()])
-    return values if values.dtype == np.uint8 and values.ndim == 4 else values.astype(np.float32)
+    return np.asarray(dataset[()])
 
 
 def _refuse_bombs(dataset: h5py.Dataset, where: str) -> None:

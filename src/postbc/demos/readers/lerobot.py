@@ -29,6 +29,7 @@ from postbc.errors import DataError
 INFO = Path("meta") / "info.json"
 OBSERVATION = "observation."
 IMAGES = ("image", "video")
+MODES = ("L", "RGB", "RGBA", "P", "LA", "1")  # of pictures: 8 bits a channel
 _FIELD = re.compile(r"\{(\w+)(?::0?(\d)d)?\}")  # {episode_index:06d}
 Row = dict[str, Any]
 
@@ -138,6 +139,11 @@ def _pictures(cells: list[Row], where: str) -> np.ndarray:
     """Images that lie in the table as PNG or JPEG files."""
     try:
         opened = [Image.open(io.BytesIO(cell["bytes"]), formats=["PNG", "JPEG"]) for cell in cells]
+        deep = sorted({one.mode for one in opened} - set(MODES))
+        if deep:
+            raise DataError(
+                f"{where}: images of {', '.join(deep)} are not read, only 8 bits a channel; remove the feature."
+            )
         check_size((len(opened), *map(max, zip(*(one.size for one in opened), strict=True)), 3), np.uint8, where)
         return np.stack([np.asarray(image.convert("RGB")) for image in opened])
     except (OSError, ValueError, TypeError, KeyError, Image.DecompressionBombError) as error:

@@ -1,6 +1,7 @@
-"""Folder of .npz files, one an episode: ``action`` (T, A), ``obs/<key>`` (T, …), and ``reward``, ``success`` (T,) if known.
+"""Folder of .npz files, one an episode, and episodes.json, which may be {}.
 
-``episodes.json`` beside them marks the folder, and may say ``fps``, ``task`` and which array of the files is which:
+Arrays are ``action`` (T, A), ``obs/<key>`` (T, …), and ``reward``, ``success`` (T,) if known. ``episodes.json`` may say
+``fps``, ``task`` and which array of the files is which:
 
     {"fps": 20, "task": "Lift the cube.", "keys": {"action": "actions", "obs/state": "qpos", "obs/top": "camera"}}
 

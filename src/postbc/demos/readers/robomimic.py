@@ -9,11 +9,12 @@ import json
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 
 from postbc.demos.episode import Episode
-from postbc.demos.readers.hdf5 import array, group, number, plain, tree
+from postbc.demos.readers.hdf5 import array, group, number, plain, strings, tree
 from postbc.errors import DataError
 
 SUFFIXES = (".hdf5", ".h5")
@@ -34,17 +35,18 @@ def read(path: Path, subset: str | None = None) -> Iterator[Episode]:
         data = group(file, "data", str(path))
         recorded = {key: str(data.attrs[key]) for key in DESCRIBED if key in data.attrs}
         for name in sorted(data if subset is None else _subset(file, subset, path), key=number):
-            yield _episode(group(data, name, str(path)), path, name, recorded | _described(recorded))
+            yield _episode(group(data, name, str(path)), path, name, recorded)
 
 
 def _subset(file: h5py.File, key: str, path: Path) -> list[str]:
     masks = group(file, "mask", str(path)) if "mask" in file else {}
     if key not in masks:
         raise DataError(f"{path}: there is no filter key '{key}', found {', '.join(sorted(masks)) or 'none'}.")
-    return [name.decode() if isinstance(name, bytes) else str(name) for name in masks[key][()]]
+    names = strings(masks, key, f"{path}: mask")
+    return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _described(recorded: dict[str, str]) -> dict[str, object]:
+def _described(recorded: dict[str, Any]) -> dict[str, object]:
     """Rate and instruction, where the descriptions have them."""
     found: dict[str, object] = {}
     with suppress(ValueError, KeyError, TypeError):
@@ -54,7 +56,7 @@ def _described(recorded: dict[str, str]) -> dict[str, object]:
     return found
 
 
-def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, object]) -> Episode:
+def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, str]) -> Episode:
     where = f"{path}: {name}"
     if "states" in demo and "obs" not in demo:
         raise DataError(
@@ -63,10 +65,12 @@ def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, object
     reward = array(demo, "rewards", where)
     # The sparse reward is 1 exactly where the task is done; `postbc export` says so itself, for rewards that are not sparse.
     success = array(demo, "success", where) if "success" in demo else reward
+    own = {key: plain(value) for key, value in sorted(demo.attrs.items()) if key != "model_file"}
+    said = {**recorded, **own}  # what an episode says of itself counts
     return Episode(
         action=array(demo, "actions", where),
         obs=dict(tree(group(demo, "obs", where), f"{where}/obs")),
         reward=reward,
         success=success > 0,
-        facts={**{k: plain(v) for k, v in sorted(demo.attrs.items()) if k != "model_file"}, **recorded, "name": name},
+        facts={**_described(said), **said, "name": name},
     )

@@ -157,13 +157,14 @@ def collect(recipe: Recipe, out: Path, episodes: int, workers: int = 1) -> Tally
                 progress.advance(note=f"({tally.attempts.total()} attempts)")
             if len(kept) == episodes or _hopeless(tally, episodes):
                 break
-    shutil.rmtree(parts)
     if len(kept) < episodes:
+        shutil.rmtree(parts)
         raise DataError(
             f"{tally.attempts.total()} attempts gave {len(kept)} of {episodes} demonstrations; lower scale, "
             "raise max_steps or choose other operators."
         )
     write_hdf5(out, kept, description.describe(task.options))
+    shutil.rmtree(parts)
     return tally
 
 

@@ -23,7 +23,6 @@ with warnings.catch_warnings(), redirect_stderr(StringIO()):  # notices about ot
     warnings.simplefilter("ignore")
     from gymnasium_robotics.envs.fetch.pick_and_place import MujocoFetchPickAndPlaceEnv
 
-# S = 10 of the 25 observed numbers: tool, fingers, their velocities
 ROBOT: Final = (*range(3), 9, 10, *range(20, 25))  # S = 10 of 25 observed numbers: tool, fingers, their velocities
 BLOCK: Final = tuple(i for i in range(25) if i not in ROBOT)  # with the goal V = 18
 LOW, HIGH = (-1.0,) * 4, (1.0,) * 4
