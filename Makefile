@@ -87,5 +87,7 @@ bench-kills: setup ## 500 robot sessions whose processes are killed (15 minutes)
 bench-sim-to-robot: setup ## from simulation to a twin (1 hour, resumable): a table, and benchmarks/results/sim_to_robot.jsonl
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.sim_to_robot
 
-clean: ## remove what runs leave behind, not what DVC or MLflow keep
-	rm -rf .work .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+clean: ## remove what runs leave behind, not what DVC or MLflow keep, nor what a robot has gone through
+	@for path in .work/* .work/checkpoints/*; do \
+	  case $$path in .work/checkpoints|.work/checkpoints/finetune_robot.*) ;; *) rm -rf "$$path" ;; esac; done
+	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

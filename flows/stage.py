@@ -19,6 +19,7 @@ from flows.environment import child_environment
 from flows.graph import Stage
 from flows.processes import leashed, let_go
 
+GRACE_S = 45.0  # for a stage to end: a robot's process takes up to robots.keeper.ENDING to reach its safe state
 TAIL = 20  # lines of output in the message of a failure
 _DVC = (sys.executable, "-m", "dvc", "--wait-for-lock")
 
@@ -70,7 +71,10 @@ def reproduce(stage: Stage, say: Callable[[str], Any], force: bool = False) -> b
     # DVC's words for a stage that is up to date, and for one whose results come from its run cache
     unchanged = (f"Stage '{stage.address}' didn't change", f"Stage '{stage.address}' is cached - skipping run")
     cached, tail = False, deque[str](maxlen=TAIL)
-    with leashed(command, child_environment()) as process, _time_limit(process, stage.timeout) as expired:
+    with (
+        leashed(command, child_environment(), grace_s=GRACE_S) as process,
+        _time_limit(process, stage.timeout) as expired,
+    ):
         assert process.stdout is not None  # noqa: S101 - a pipe by default
         for line in filter(None, map(str.rstrip, process.stdout)):
             say(line)

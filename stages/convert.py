@@ -12,7 +12,7 @@ from stages.running import arguments, run
 
 def main(config: Config, _: argparse.Namespace) -> None:
     task = get_task(config.task.env)
-    view = View(config.task.fps, config.task.instruction, task.observe, task.images, task.features)
+    view = View(config.task.fps, config.task.instruction, task.see, task.images, task.features)
     convert(read_store(paths.DEMOS), episode_count(paths.DEMOS), paths.DATASET, view)
 
 

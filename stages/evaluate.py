@@ -45,6 +45,8 @@ def candidates(config: Config) -> Iterator[Candidate]:
 def environments(config: Config) -> tuple[ChunkEnvs, ChunkEnvs | None]:
     """The simulator, and the twin where the robot is one."""
     task, robot = config.task, config.finetune_robot.robot
+    if robot.lead or robot.execute not in (None, task.chunk):
+        log.warning("finetune_robot.robot.lead and execute are the robot's: the evaluation plays whole chunks")
     twin = ChunkEnvs.of(task, partial(twin_env, robot, task)) if robot.type == SIMULATED else None
     return ChunkEnvs.of(task), twin
 

@@ -17,7 +17,7 @@ from stages.running import arguments, log, run
 def main(config: Config, _: argparse.Namespace) -> None:
     task, settings = get_task(config.task.env), config.ingest
     drawing = Drawing(task.pixels, task.draw) if task.pixels and task.draw else None
-    prepare = Preparation.of(settings, drawing, task.observe)
+    prepare = Preparation.of(settings, drawing, task.see)
     sources = find_sources(Path(settings.source), settings.filter_key)
     simulator = task.describe(config.task.options)
     checker = Checker(Expected(config.task.fps, task.action_low, task.action_high, simulator), settings.allow)

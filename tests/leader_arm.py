@@ -19,7 +19,7 @@ class LeaderArm(Teleoperator):
     def __init__(self, config):
         super().__init__(config)
         self.config, self.button = config, False
-        self.connects = self.disconnects = 0
+        self.connects = self.disconnects = self.asked = 0
 
     @property
     def action_features(self):
@@ -35,6 +35,7 @@ class LeaderArm(Teleoperator):
 
     def connect(self, calibrate=True):
         self.connects += 1
+        self.asked += calibrate and not self.is_calibrated
         if self.config.broken:
             raise OSError("no motor 3")
 

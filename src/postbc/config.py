@@ -250,9 +250,9 @@ class FinetuneConfig:
     buffer: int = 100_000  # chunks kept
     demonstrations: bool = False  # put them into the replay first (dsrl_na, best_of_n)
     checkpoint_every: int = 1000  # control steps
-    evaluate_every: int = 2000  # control steps; 0 never
+    evaluate_every: int = 2000  # control steps in simulation; 0: at the start and the end alone
     evaluate_episodes: int = 20
-    stop_at: float | None = None  # success of held-out episodes at which the budget need not be spent
+    stop_at: float | None = None  # in simulation: success of held-out episodes at which the budget need not be spent
     dppo: DppoConfig = field(default_factory=DppoConfig)
 
     def __post_init__(self) -> None:
@@ -304,7 +304,7 @@ class WorkspaceConfig:
 class GuardConfig:
     """Limits that every action meets before a robot does; there are no defaults for hardware."""
 
-    low: list[float] | None = None  # per action dimension, in the robot's units
+    low: list[float] | None = None  # per action dimension, in the order of robot.action and the robot's units
     high: list[float] | None = None
     max_step: list[float] | None = None  # largest change from one action to the next
     max_speed: list[float] | None = None  # likewise, a second
@@ -376,7 +376,7 @@ class RobotConfig:
     state: Any = None  # the policy's state: robot features in order, or name: feature; "elbow.pos deg" names the unit
     environment_state: Any = None  # likewise; None: those that the policy names, else agent_pos.*, environment_state.*
     camera: str = "pixels"  # observation feature that is the policy's image; "" where it reads none
-    action: Any = None  # likewise of the action; None: the robot's own order
+    action: Any = None  # likewise of the action; None: the policy's names in its order, else the robot's own
     guard: GuardConfig = field(default_factory=GuardConfig)
     clock: str = "auto"  # wall | simulated (time stands still between actions) | auto: simulated for simulated robots
     lead: int = 0  # control steps before a chunk gives way at which the next one is planned: the arm never waits for it
@@ -465,10 +465,17 @@ class Config:
         strange = [method for method in self.methods if method not in list(Method)]
         if strange or not self.methods or len(set(self.methods)) < len(self.methods):
             raise ConfigError(f"methods = {self.methods}: expected some of {', '.join(Method)}, each once.")
-        for section, tuner in (("finetune_sim", self.finetune_sim), ("finetune_robot", self.finetune_robot.finetune)):
-            most = 0 if self.pretrain.policy == "cvae" else self.pretrain.inference_steps
-            if tuner.algorithm == "dppo" and tuner.dppo.steps > most:
-                raise ConfigError(
-                    f"{section}: dppo finetunes the last {tuner.dppo.steps} denoising steps (dppo.steps); a "
-                    f"{self.pretrain.policy} policy has {most} (pretrain.inference_steps)."
-                )
+        sim, robot = self.finetune_sim, self.finetune_robot.finetune
+        alike = {"algorithm", "hidden", "layers"} | ({"noise_bound"} if sim.algorithm.startswith("dsrl") else set())
+        apart = sorted(name for name in alike if getattr(sim, name) != getattr(robot, name))
+        if apart or (sim.algorithm == "dppo" and sim.dppo.steps != robot.dppo.steps):
+            raise ConfigError(
+                f"finetune_robot.finetune goes on from what finetune_sim has learned: {', '.join(apart) or 'dppo.steps'} "
+                "must be the same in both."
+            )
+        most = 0 if self.pretrain.policy == "cvae" else self.pretrain.inference_steps
+        if sim.algorithm == "dppo" and sim.dppo.steps > most:
+            raise ConfigError(
+                f"finetune_sim: dppo finetunes the last {sim.dppo.steps} denoising steps (dppo.steps); a "
+                f"{self.pretrain.policy} policy has {most} (pretrain.inference_steps)."
+            )

@@ -48,6 +48,10 @@ def test_params_win_over_presets(project):
     assert load_config(project).posterior.members == 17
 
 
+LIFT = "task: lift\nsize: default\n"
+DPPO = "finetune_sim: {algorithm: dppo, dppo: {steps: 8}}\nfinetune_robot: {finetune: {algorithm: dppo, dppo: {steps: 8}}}\n"
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -61,14 +65,9 @@ def test_params_win_over_presets(project):
         ("task: lift\nsize: default\nfinetune_robot: {robot: {arm: always}}", "arm"),
         ("task: lift\nsize: default\nseed: ${oc.env:HOME}", "seed"),
         ("task: lift\nsize: default\nfinetune_sim: {hidden: -1}", "finetune_sim, .*: hidden = -1"),
-        (
-            "task: lift\nsize: default\npretrain: {policy: cvae}\nfinetune_sim: {algorithm: dppo}",
-            "finetune_sim: dppo.*cvae",
-        ),
-        (
-            "task: lift\nsize: default\nfinetune_robot: {finetune: {algorithm: dppo, dppo: {steps: 9}}}",
-            "finetune_robot: dppo.*last 9.*has 8",
-        ),
+        (f"{LIFT}finetune_sim: {{algorithm: best_of_n}}", "algorithm must be the same in both"),
+        (f"{LIFT}{DPPO}pretrain: {{policy: cvae}}", "finetune_sim: dppo.*cvae policy has 0"),
+        (f"{LIFT}{DPPO.replace('8', '9')}", "finetune_sim: dppo.*last 9.*has 8"),
         ("task: lift\nsize: default\npretrian: {alpha: 1}", "pretrian is no section; there is .*pretrain"),
         ("task: lift\nsize: default\nfinetune_sim.env_steps: 3000", "finetune_sim.env_steps is no section"),
         ("- a list", "params.yaml"),

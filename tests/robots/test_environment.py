@@ -24,6 +24,7 @@ from postbc.robots.lock import hold
 from postbc.robots.recorder import Recorder, read_journal
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import SafeRobot, make_robot
+from postbc.sims import get_task
 
 
 @pytest.fixture(autouse=True)
@@ -186,6 +187,23 @@ def test_a_velocity_is_not_kept_where_no_plan_has_come():
     assert base.told == [0.5, 0.0]
 
 
+def test_a_person_goes_on_where_no_plan_has_come():
+    base = Arm()
+    base.is_simulated, base.place, base.succeeded = True, lambda seed: None, lambda: False
+    base.action_features, base.observation_features = {"x.delta": float}, {"elbow.pos": float}  # nothing can be kept
+    config = RobotConfig(type="arm", arm="simulated", guard=GuardConfig([-1.0], [1.0]))
+    safe = SafeRobot(base, config, 10.0)
+    env = RobotEnv(safe, replace(config, state=["elbow.pos"], action=["x.delta"]), 10.0)
+    safe.connect()
+    env.reset(seed=0)
+    env.step(np.array([0.5]))
+    env.keep()
+    env.operator.action = lambda: {"x.delta": 0.25}
+    _, _, _, _, info = env.keep()
+    assert base.told == [0.5, 0.25]
+    assert info["intervened"] and info["executed"] == [0.25]
+
+
 def test_a_number_that_is_lost_stops_the_robot_before_it_is_recorded(tmp_path):
     env = own_env()
     env.recorder = Recorder(tmp_path / "store", TASK.fps, {})
@@ -246,6 +264,8 @@ def test_every_step_is_recorded_as_executed(tmp_path):
     assert {e.facts["source"] for e in episodes} == {"robot"}
     assert np.allclose(episodes[2].obs["agent_pos"], [s["agent_pos"] for s in seen[:-1]])
     assert len(listed_segments(tmp_path / "store")) == 1  # the session's episodes were joined
+    state, environment = get_task("reach").see(episodes[0].obs)  # as exports and trainings read them
+    assert (state.shape, environment.shape) == ((4, 2), (4, 2))
 
 
 KILLED = """

@@ -14,7 +14,7 @@ from postbc.errors import ConfigError, RobotError, UnsafeActionError
 from postbc.robots.clock import WallClock
 from postbc.robots.operator import ScriptedOperator, Verdict
 from postbc.robots.recorder import Recorder
-from postbc.robots.session import Pace
+from postbc.robots.session import Pace, RobotVector
 from postbc.sims.vector import ChunkEnvs
 
 WALL = replace(TWIN, clock="wall")
@@ -233,6 +233,17 @@ def test_a_session_can_be_closed_at_any_time(chunks):
     assert not vector._thread.is_alive()
     assert not env.body.robot.is_connected
     assert "control" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_session_whose_operator_can_not_be_closed_stops_the_robot_all_the_same():
+    env = own_env()
+    vector = RobotVector(env, Pace.of(env.config, TASK), 1, 0.99)
+    vector.reset([0])
+    env.operator.close = lambda: 1 / 0
+    with pytest.raises(ZeroDivisionError):
+        vector.close()
+    assert not vector._thread.is_alive()
+    assert not env.body.robot.is_connected
 
 
 def test_a_robot_can_not_go_back():

@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[2]
 PARAMS = """
 task: reach
 size: default
+finetune_sim: {hidden: 16, layers: 1}
 finetune_robot:
   robot: {options: {motor_log: motors}, clock: wall, lead: 1, guard: {low: [-1, -1], high: [1, 1], heartbeat: 10.0}}
   finetune: {env_steps: 80, hidden: 16, layers: 1, batch: 8, updates_per_chunk: 1, checkpoint_every: 10}
@@ -153,7 +154,8 @@ def test_a_policy_that_is_exchanged_while_it_is_read_does_not_move_the_robot(pro
 
 def test_the_papers_protocol_collects_then_learns_then_plays_the_best_of_several(project):
     small = "{episodes: 3, updates_after: 9, hidden: 16, layers: 1, batch: 8, updates_per_chunk: 1}"
-    finetuned_with(f"task: reach\nsize: default\nprotocol: rollouts\nfinetune_robot: {{finetune: {small}}}\n")
+    sections = f"finetune_sim: {{hidden: 16, layers: 1}}\nfinetune_robot: {{finetune: {small}}}\n"
+    finetuned_with(f"task: reach\nsize: default\nprotocol: rollouts\n{sections}")
     _, said = start().communicate(timeout=120)
     assert "armed by simulated" in said
     rows = Path("plots/finetune_robot.bc.csv").read_text().splitlines()

@@ -8,7 +8,7 @@ import pytest
 from people import NO_PAGE, lflags, person, preparing, until
 
 from postbc.config import TeleopConfig
-from postbc.errors import ConfigError
+from postbc.errors import ConfigError, RobotError
 from postbc.robots.operator import Teleop, make_teleop
 
 
@@ -52,6 +52,23 @@ def test_a_device_that_fails_to_connect_is_let_go(leader, terminal):
             operator.prepare(1, 0)
         assert lflags(terminal[1]) & termios.ICANON
     assert (teleop.device.connects, teleop.device.disconnects) == (1, 1)
+
+
+def test_a_device_that_is_gone_does_not_keep_anything_from_ending(leader, monkeypatch, caplog):
+    teleop = make_teleop(TELEOP, ACTIONS)
+    teleop.connect()
+    monkeypatch.setattr(teleop.device, "disconnect", lambda: 1 / 0)
+    teleop.disconnect()
+    assert "could not be disconnected" in caplog.text
+
+
+def test_a_device_that_is_not_calibrated_is_refused_and_nobody_is_asked(leader, monkeypatch):
+    teleop = make_teleop(TELEOP, ACTIONS)
+    monkeypatch.setattr(type(teleop.device), "is_calibrated", False)
+    with pytest.raises(RobotError, match="not calibrated"):
+        teleop.connect()
+    assert (teleop.device.connects, teleop.device.disconnects) == (1, 1)
+    assert teleop.device.asked == 0
 
 
 def test_a_teleoperator_must_fit_the_robot_and_be_known(leader):

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from tiny_run import config, make_evaluation, make_policy
+from tiny_run import config, make_critics, make_evaluation, make_policy
 
 from postbc.config import PosteriorConfig, RegisterConfig
 from postbc.errors import DataError, IntegrityError
@@ -94,6 +94,23 @@ def test_new_weights_compete_with_the_old_ones_under_the_same_setting(root):
     harder = replace(harder, task=replace(harder.task, max_steps=10))  # another task: old results say nothing of it
     rows = register_run(root, harder)
     assert by_alias(rows, "champion")["postbc-lift-bc"] == "pretrained"
+
+
+def test_critics_stay_with_their_policys_champion(root):
+    register_run(root, config())
+    make_policy(root / "artifacts/finetuned_sim/postbc/policy", 98)
+    make_critics(root / "artifacts/finetuned_sim/postbc/critics", 7)
+    make_evaluation(root, finetuned_sim={"postbc": 0.1}, finetuned_sim_on_robot={"postbc": 0.1})
+    register_run(root, config())
+    aliases = {name: registry(root).aliases(f"postbc-lift-{name}") for name in ("postbc", "postbc-critics")}
+    assert aliases["postbc"]["champion"] < aliases["postbc"]["candidate"]
+    assert aliases["postbc-critics"] == {"champion": 1, "candidate": 2}
+
+
+def test_results_of_another_simulator_do_not_compete(root):
+    register_run(root, config())
+    make_evaluation(root, simulator={"robosuite": "2"}, pretrained={"bc": 0.2}, pretrained_on_robot={"bc": 0.2})
+    assert by_alias(register_run(root, config()), "champion")["postbc-lift-bc"] == "pretrained"
 
 
 def test_a_lost_database_is_restored(root, empty_database):

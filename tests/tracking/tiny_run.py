@@ -52,11 +52,11 @@ def result(success: float, env_steps: int = 0) -> dict[str, Any]:
     return {"success": success, "low": low, "high": high, "episodes": 50, "env_steps": env_steps}
 
 
-def make_evaluation(root: Path, **lives: dict[str, float]) -> None:
+def make_evaluation(root: Path, simulator: dict[str, str] | None = None, **lives: dict[str, float]) -> None:
     """Write metrics/evaluation.json: life → method → success; finetuning costs 1000 steps a life."""
     steps = {"finetuned_sim": 1000, "finetuned_sim_on_robot": 1000, "finetuned_robot": 2000}
     rows = {life: {m: result(s, steps.get(life, 0)) for m, s in row.items()} for life, row in lives.items()}
-    write_json(root / "metrics/evaluation.json", rows)
+    write_json(root / "metrics/evaluation.json", {**rows, "simulator": simulator or {}})
 
 
 def make_run(root: Path) -> None:
@@ -83,5 +83,6 @@ def make_run(root: Path) -> None:
     )
 
 
-def make_critics(folder: Path) -> None:
+def make_critics(folder: Path, seed: int = 0) -> None:
+    torch.manual_seed(seed)
     save_critics(Critics(ObsShape(3, 2), 8, hidden=8, layers=1), folder)

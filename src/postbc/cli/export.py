@@ -33,6 +33,6 @@ def export(
 
         config = load_config().task
         task = get_task(config.env)
-        view = View(config.fps, config.instruction, task.observe, task.images, task.features)
+        view = View(config.fps, config.instruction, task.see, task.images, task.features)
         convert(read_store(store), count, target, view, video)
     typer.echo(f"{target}: {count} episodes")

@@ -1,7 +1,7 @@
 """The numbers of a finished run: evaluation, learning curves, registered models."""
 
 import csv
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +60,7 @@ class Evaluation:
     results: dict[str, dict[str, Result]]
     differences: dict[str, Difference]
     coverage: dict[str, Any] | None = None  # measure, methods, difference; see postbc.evaluation.coverage
+    simulator: dict[str, Any] = field(default_factory=dict)  # what numbers must share to be compared
 
     @property
     def methods(self) -> list[str]:
@@ -104,7 +105,7 @@ def read_evaluation(root: Path) -> Evaluation:
         raise DataError(f"{path} is missing: run `dvc repro` (its evaluate stage writes it).") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is no evaluation ({error!r}); run `dvc repro -f -s evaluate`.") from error
-    return Evaluation(results, differences, raw.get("coverage"))
+    return Evaluation(results, differences, raw.get("coverage"), raw.get("simulator", {}))
 
 
 def read_curve(path: Path) -> dict[str, list[float]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from postbc.errors import ConfigError
 
-CALIBRATION = Path(".work/lerobot")
+CALIBRATION = Path("calibration")  # in folders by kind, as LeRobot keeps them: a leader may have its follower's id
 
 
 def make_device(
@@ -23,9 +23,10 @@ def make_device(
     import draccus
 
     _know(field, name, registry)
+    kind = registry.__module__.split(".")[1]  # robots, teleoperators
     if "cameras" in options:
         _import_all("lerobot.cameras")
-    given: dict[str, Any] = {"id": name, "calibration_dir": str(CALIBRATION), **options}
+    given: dict[str, Any] = {"id": name, "calibration_dir": str(CALIBRATION / kind), **options}
     try:
         return make(draccus.decode(registry.get_choice_class(name), given))  # type: ignore[attr-defined]
     except (TypeError, ValueError, draccus.utils.DraccusException) as error:

@@ -65,6 +65,7 @@ class RobotEnv(TaskEnv):
         shape = ObsShape(len(self.state.features), len(self.environment.features), pixels)
         low, high = (np.asarray(side, float) * self.actions.scale for side in (config.guard.low, config.guard.high))
         super().__init__(shape, low.tolist(), high.tolist())
+        self.metadata = {**self.metadata, "render_fps": fps}  # type: ignore[misc] # a video plays at this rate
         self.body, self.config, self.period = body, config, 1 / fps
         self.recorder: Recorder | None = None
         self.operator = make_operator(body, config.operator, body.simulated)
@@ -120,17 +121,22 @@ class RobotEnv(TaskEnv):
             self._require_going()
             if not self._moving:
                 self._go()
-            person = self.operator.action()
-            wanted = (
-                self._in_its_units(action) if person is None else np.array([person[n] for n in self.actions.features])
-            )
-            self.clock.acting()
-            self._last = self.body.act(wanted)
-            self.clock.acted()
-            return self._after(self._last * self.actions.scale, person is not None)
+            person = self._commanded()
+            return self._execute(self._in_its_units(action) if person is None else person, person is not None)
         except BaseException as error:
             self.stop(str(error))
             raise
+
+    def _commanded(self) -> np.ndarray | None:
+        """What a person who has the arm commands, in the robot's units."""
+        person = self.operator.action()
+        return None if person is None else np.array([person[name] for name in self.actions.features])
+
+    def _execute(self, wanted: np.ndarray, intervened: bool) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
+        self.clock.acting()
+        self._last = self.body.act(wanted)
+        self.clock.acted()
+        return self._after(self._last * self.actions.scale, intervened)
 
     def _require_going(self) -> None:
         if self.operator.stopped():
@@ -143,14 +149,15 @@ class RobotEnv(TaskEnv):
         )  # another one is the guard's, not to be stretched
 
     def keep(self) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
-        """A control step for which there is no action: a position is commanded again, no velocity, nothing else."""
+        """A control step without a plan: a position is commanded again, no velocity, nothing else; a person goes on."""
         if self._last is not None and self.body.holds:
             moving = np.array([is_velocity(name) for name in self.actions.features])
             still = np.where(moving, 0.0, self._last)
             return self.step(still * self.actions.scale)
         try:
             self._require_going()
-            return self._after(None, False)
+            person = self._commanded() if self._moving else None
+            return self._after(None, False) if person is None else self._execute(person, True)
         except BaseException as error:
             self.stop(str(error))
             raise

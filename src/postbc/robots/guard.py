@@ -19,6 +19,7 @@ from postbc.errors import RobotError, UnsafeActionError
 
 # float32 policies reach their own limits only up to rounding; this share of the range is granted, then cut off.
 ROUNDING = 1e-5
+ON_TIME = 0.999  # share of the control period, from which on an action has all of it: clocks round
 SOONEST = 0.5  # share of the control period that lies between two actions at least
 
 Locate = Callable[[Float[ndarray, "A"]], Float[ndarray, "3"]]  # where the guarded point is under an action, metres
@@ -49,7 +50,9 @@ class Guard:
             )
         if (config.workspace is None) != (locate is None):
             raise RobotError("finetune_robot.robot.guard.workspace and the arm's model belong together.")
-        self.max_step, self.period, self.workspace, self._locate = np.minimum(*steps), period, config.workspace, locate
+        self.max_step: ndarray = np.minimum(*steps)
+        self.period, self.workspace, self._locate = period, config.workspace, locate
+        self._step, self._speed = step, None if config.max_speed is None else steps[1] / period
         self.begin()
 
     def begin(self, present: Float[ndarray, "A"] | None = None) -> None:
@@ -84,7 +87,8 @@ class Guard:
         safe = np.clip(action, self.low, self.high)
         self._require_inside(safe)
         if self._last is not None:
-            slower = np.clip(safe, self._last - self.max_step, self._last + self.max_step)
+            step = self._largest_step(now - self._when)
+            slower = np.clip(safe, self._last - step, self._last + step)
             if not np.array_equal(slower, safe):
                 self._require_inside(slower)  # a box of poses is none of joints: halfway may lie outside
             safe = slower
@@ -95,6 +99,13 @@ class Guard:
             )
         self._last, self._when = safe, now
         return safe
+
+    def _largest_step(self, since: float) -> Float[ndarray, "A"]:
+        """What an action may change ``since`` seconds after the last one: speed is a second's, not a step's."""
+        if self._speed is None or since >= ON_TIME * self.period:
+            return self.max_step
+        allowed: ndarray = np.minimum(self._step, self._speed * max(since, 0.0))
+        return allowed
 
     def _require_inside(self, action: Float[ndarray, "A"]) -> None:
         if self.workspace is None or self._locate is None:

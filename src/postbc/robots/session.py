@@ -151,9 +151,11 @@ class RobotVector:
         self._ending.set()
         self._orders.put(None)
         self._plans.put(None)
-        self.env.operator.close()
-        self._thread.join(LEAVING)
-        self.env.close()
+        try:
+            self.env.operator.close()
+        finally:  # whatever else fails
+            self._thread.join(LEAVING)
+            self.env.close()
 
     # The control thread's side.
 

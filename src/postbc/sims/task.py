@@ -175,8 +175,17 @@ class Task:
     operators: Callable[[], Mapping[str, OperatorFactory]] = field(default=_no_operators)
     stepping: Callable[[], Stepping] = field(default=_serial)  # best for several side by side, as measured
 
+    def see(self, recorded: Mapping[str, Array]) -> tuple[Array, Array]:
+        """States (T, S) and (T, V) of an episode that the task recorded, or a robot: it keeps what its policy read."""
+        if STATE not in recorded:
+            return self.observe(recorded)
+        state = recorded[STATE]
+        return state, recorded.get(ENVIRONMENT, np.zeros((len(state), 0), np.float32))
+
     def images(self, recorded: Mapping[str, Array]) -> Array | None:
         """The camera images of an episode, recorded or drawn: (T, h, w, C) uint8; None for a task without a camera."""
+        if self.pixels and PIXELS in recorded:  # a robot's
+            return recorded[PIXELS]
         if self.pixels is None or self.pixels in recorded or self.draw is None:
             return recorded[self.pixels] if self.pixels else None
         return self.draw(recorded)

@@ -29,7 +29,8 @@ def register_run(root: Path, config: Config) -> list[dict[str, Any]]:
     Raises DataError for a missing evaluation or model, IntegrityError for altered bytes.
     """
     registry = Registry(resolve_uri(config.register.tracking_uri, root), config.register.prefix)
-    evaluation, setting = read_evaluation(root), _setting(config)
+    evaluation = read_evaluation(root)
+    setting = _setting(config, evaluation.simulator)
     git = git_state(root)
     models = [
         replace(m, path=root / m.path, tags=git | dvc_hashes(root, m.path.as_posix())) for m in models_of(root, config)
@@ -52,10 +53,10 @@ def _settings(config: Config) -> dict[str, Any]:
     return {k.replace("/", "."): v for k, v in values.items() if not k.startswith("register/")}
 
 
-def _setting(config: Config) -> str:
-    """Results compare only under one task and one robot; this names the pair."""
+def _setting(config: Config, simulator: dict[str, Any]) -> str:
+    """Results compare only under one task, one robot, one simulator and its starts; this names them."""
     robot = config.finetune_robot.robot
-    return identity(asdict(config.task), robot.type, robot.options)[:16]
+    return identity(asdict(config.task), robot.type, robot.options, simulator)[:16]
 
 
 def _open_run(registry: Registry, content: str, config: Config) -> tuple[str, bool]:
@@ -93,22 +94,25 @@ def _record(registry: Registry, run_id: str, versions: Versions, evaluation: Eva
     for kind in ("posterior", "policy", "critics"):
         for name in dict.fromkeys(m.name for m, _ in versions if m.kind == kind):
             last = max(v for m, v in versions if m.name == name)
-            registry.set_alias(name, _champion(registry, name, setting, versions) or last, "champion")
+            best = {"policy": _champion, "critics": _of_champion}.get(kind, lambda *_: None)
+            registry.set_alias(name, best(registry, name, setting) or last, "champion")
 
 
-def _champion(registry: Registry, name: str, setting: str, versions: Versions) -> int | None:
-    """The best version of a policy's name under this setting; for critics those of the champion's life."""
-    mine = {m.life: (m, v) for m, v in versions if m.name == name}
-    model = next(iter(mine.values()))[0]
-    if model.kind == "policy":
-        rivals = [v for v in registry.versions(name) if v.tags.get("evaluated_on") == setting]
-        return champion([_standing(v) for v in rivals])
-    if model.kind != "critics":
-        return None
+def _champion(registry: Registry, name: str, setting: str) -> int | None:
+    """The best version of a policy's name under this setting."""
+    rivals = [v for v in registry.versions(name) if v.tags.get("evaluated_on") == setting]
+    return champion([_standing(v) for v in rivals])
+
+
+def _of_champion(registry: Registry, name: str, _: str) -> int | None:
+    """The critics that were trained with their policy's champion, in whichever run; None where it has none."""
     policy = name.removesuffix("-critics")
     leader = registry.aliases(policy).get("champion")
-    life = next((m.life for m, v in versions if (m.name, v) == (policy, leader)), "")
-    return mine[life][1] if life in mine else None
+    if leader is None:
+        return None
+    led = registry.version(policy, leader)
+    same = [v for v in registry.versions(name) if (v.run_id, v.tags["life"]) == (led.run_id, led.tags["life"])]
+    return int(same[-1].version) if same else None
 
 
 def _standing(version: Any) -> Standing:

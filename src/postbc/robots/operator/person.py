@@ -21,8 +21,7 @@ _log = logging.getLogger(__name__)
 class PersonOperator(Operator):
     """Asks a person, by the terminal if there is one and by a page if ``config`` has one.
 
-    The terminal and the teleoperator are taken at the first :meth:`prepare`, after LeRobot has asked there what it asks when a
-    robot connects; the page serves from the start.
+    The terminal and the teleoperator are taken at the first :meth:`prepare`; the page serves from the start.
 
     Args:
         config: instructions, time-outs, port.

@@ -1,13 +1,16 @@
 """A LeRobot teleoperator by which a person takes the arm over in the middle of an episode."""
 
+import logging
 from collections.abc import Callable, Mapping
+from inspect import signature
 from typing import Any
 
 from postbc.config import TeleopConfig
-from postbc.errors import ConfigError
+from postbc.errors import ConfigError, RobotError
 from postbc.robots.devices import make_device
 
 _FIELD = "finetune_robot.robot.operator.teleop"
+_log = logging.getLogger(__name__)
 
 
 class Teleop:
@@ -36,11 +39,19 @@ class Teleop:
         self._toggled = toggled
 
     def connect(self) -> None:
-        """Connect the device once; what is half connected when that fails is disconnected."""
+        """Connect the device once; what is half connected when that fails is disconnected.
+
+        Raises RobotError for a device that is not calibrated: nobody is asked at its terminal while a robot is connected.
+        """
         if self._connected:
             return
+        asks = "calibrate" in signature(self.device.connect).parameters
         try:
-            self.device.connect()
+            self.device.connect(**({"calibrate": False} if asks else {}))
+            if not self.device.is_calibrated:
+                raise RobotError(
+                    f"{_FIELD}: the teleoperator is not calibrated: lerobot-calibrate, then docs/operator.md."
+                )
         except BaseException:
             if self.device.is_connected:
                 self.device.disconnect()
@@ -66,10 +77,13 @@ class Teleop:
         return {str(name): float(value) for name, value in self.device.get_action().items()}
 
     def disconnect(self) -> None:
-        """Disconnect what :meth:`connect` connected."""
+        """Disconnect what :meth:`connect` connected; a device that is gone already is no error."""
         if self._connected:
             self._connected = False
-            self.device.disconnect()
+            try:
+                self.device.disconnect()
+            except Exception:  # an unplugged leader raises what its driver likes
+                _log.warning("the teleoperator could not be disconnected", exc_info=True)
 
 
 def make_teleop(config: TeleopConfig, action_features: Mapping[str, Any]) -> Teleop | None:
