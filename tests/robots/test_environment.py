@@ -174,32 +174,31 @@ def test_a_robot_process_that_is_gone_is_a_named_error(tmp_path):
             env.step(np.zeros(2))
 
 
-def test_a_velocity_is_not_kept_where_no_plan_has_come():
+def arm_env(action, seen):
+    """A simulated arm of one number, and its environment, in an episode."""
     base, config = Arm(), RobotConfig(type="arm", arm="simulated", guard=GuardConfig([-1.0], [1.0]))
-    base.observation_features = base.action_features = {"x.vel": float}
+    base.action_features, base.observation_features = {action: float}, {seen: float}
     base.is_simulated, base.place, base.succeeded = True, lambda seed: None, lambda: False
     safe = SafeRobot(base, config, 10.0)
-    env = RobotEnv(safe, replace(config, state=["x.vel"], action=["x.vel"]), 10.0)
+    env = RobotEnv(safe, replace(config, state=[seen], action=[action]), 10.0)
     safe.connect()
     env.reset(seed=0)
+    return base, env
+
+
+def test_a_velocity_is_not_kept_where_no_plan_has_come():
+    base, env = arm_env("x.vel", "x.vel")
     env.step(np.array([0.5]))
     env.keep()
     assert base.told == [0.5, 0.0]
 
 
 def test_a_person_goes_on_where_no_plan_has_come():
-    base = Arm()
-    base.is_simulated, base.place, base.succeeded = True, lambda seed: None, lambda: False
-    base.action_features, base.observation_features = {"x.delta": float}, {"elbow.pos": float}  # nothing can be kept
-    config = RobotConfig(type="arm", arm="simulated", guard=GuardConfig([-1.0], [1.0]))
-    safe = SafeRobot(base, config, 10.0)
-    env = RobotEnv(safe, replace(config, state=["elbow.pos"], action=["x.delta"]), 10.0)
-    safe.connect()
-    env.reset(seed=0)
+    base, env = arm_env("x.delta", "elbow.pos")  # nothing that could be kept
     env.step(np.array([0.5]))
     env.keep()
     env.operator.action = lambda: {"x.delta": 0.25}
-    _, _, _, _, info = env.keep()
+    info = env.keep()[-1]
     assert base.told == [0.5, 0.25]
     assert info["intervened"] and info["executed"] == [0.25]
 
