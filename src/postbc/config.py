@@ -17,7 +17,7 @@ _KEY = re.compile(r"\w[\w.-]*")  # of an observation, which becomes the name of 
 
 
 SECTIONS = {
-    "TaskConfig": "task",
+    "TaskConfig": "task (in conf/task/ only)",
     "IngestConfig": "ingest",
     "PosteriorConfig": "posterior",
     "PretrainConfig": "pretrain",
