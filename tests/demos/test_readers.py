@@ -187,6 +187,14 @@ def test_a_recording_inside_of_another_is_refused_not_dropped(tmp_path):
         read(tmp_path)
 
 
+def test_nor_is_one_beside_a_minari_recordings_own_file_dropped(tmp_path):
+    write_minari(tmp_path / "set", [toy_episode(0)])
+    assert len(read(tmp_path)) == 1
+    write_robomimic(tmp_path / "set" / "more.hdf5", [toy_episode(1)])
+    with pytest.raises(DataError, match=r"one recording \(minari\), and more.hdf5 in it"):
+        read(tmp_path)
+
+
 def test_the_subset_is_named_in_the_file_itself(tmp_path):
     write_robomimic(tmp_path / "set.hdf5", [toy_episode(0)])
     with h5py.File(tmp_path / "other.hdf5", "w") as file:

@@ -41,7 +41,8 @@ class Guard:
         self.low, self.high = np.asarray(config.low, float), np.asarray(config.high, float)
         everything = self.high - self.low if len(self.low) == len(self.high) else np.empty(0)
         step = everything if config.max_step is None else np.asarray(config.max_step, float)
-        steps = step, step if config.max_speed is None else period * np.asarray(config.max_speed, float)
+        speed = None if config.max_speed is None else np.asarray(config.max_speed, float)
+        steps = step, step if speed is None else period * speed
         same = self.low.ndim == 1 and len(self.low) == len(self.high) == len(steps[0]) == len(steps[1])
         limits = np.stack([self.low, self.high, *steps]) if same else np.array([[np.nan]])
         if not np.isfinite(limits).all() or (self.low >= self.high).any() or (np.stack(steps) <= 0).any():
@@ -52,7 +53,7 @@ class Guard:
             raise RobotError("finetune_robot.robot.guard.workspace and the arm's model belong together.")
         self.max_step: ndarray = np.minimum(*steps)
         self.period, self.workspace, self._locate = period, config.workspace, locate
-        self._step, self._speed = step, None if config.max_speed is None else steps[1] / period
+        self._step, self._speed = step, speed
         self.begin()
 
     def begin(self, present: Float[ndarray, "A"] | None = None) -> None:

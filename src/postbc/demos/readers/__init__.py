@@ -3,7 +3,8 @@
 A reader has ``matches(path)``, true for what it can read, and ``read(path)``, which yields episodes in the order of the
 recording. What is wrong with a recording is a DataError that names the file, the episode and the key; what a library says
 of a damaged file is made one in :mod:`postbc.demos.isolation`. Facts of an episode that mean the same
-everywhere: ``name``, ``fps``, ``task`` (the instruction), ``operator``. To add a format, write a file beside these and add
+everywhere: ``name``, ``fps``, ``task`` (the instruction), ``operator``. A folder's parts that another reader would take for
+recordings are its ``PARTS``. To add a format, write a file beside these and add
 it to READERS.
 """
 
@@ -58,7 +59,8 @@ def _digest(value: object) -> str:
 
 def _refuse_others(path: Path, reader: ModuleType) -> None:
     """Raise DataError for a folder that is a recording and has others in it: they would not be read."""
-    children = sorted(path.iterdir()) if path.is_dir() and reader is not minari else []  # whose parts are HDF5
+    own = getattr(reader, "PARTS", ())
+    children = (child for child in sorted(path.iterdir()) if child.name not in own) if path.is_dir() else ()
     others = [child.name for child in children if any(other.matches(child) for other in READERS)]
     if others:
         raise DataError(

@@ -18,6 +18,7 @@ from postbc.demos.readers.hdf5 import array, group, number, plain
 from postbc.errors import DataError
 
 FILE, METADATA = "main_data.hdf5", "metadata.json"
+PARTS = (FILE, "data")  # which look like recordings themselves
 
 
 def matches(path: Path) -> bool:
