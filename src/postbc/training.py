@@ -138,6 +138,8 @@ def train(
                 if compute.main:
                     run.journal.add(rows[-1])
             bar.advance(1, f"loss {rows[-1]['loss']:.4f}")
+    if compute.main:
+        run.journal.end()
     if ema:
         ema.copy_to_module()
     return rows

@@ -14,6 +14,7 @@ from postbc.policies.generative import PolicyShape
 from postbc.sims import get_task
 from postbc.sims.vector import ChunkEnvs, ChunkVector
 from postbc.storage.checkpoint import Checkpoints, flatten
+from postbc.storage.journal import Journal, read_journal
 
 TASK = TaskConfig(name="lift", env="lift", chunk=4, max_steps=24)
 CONFIG = FinetuneConfig(
@@ -29,7 +30,9 @@ def run(folder, algorithm):
     vector = ChunkEnvs.of(TASK).vector(CONFIG.envs, CONFIG.discount)
     look = lambda policy, envs: summary(evaluate(policy, envs, [10**6, 10**6 + 1], "look"))  # noqa: E731
     try:
-        rows = finetune(learner, Arena(vector, list(range(100)), Checkpoints(folder / "c", "x"), look))
+        checkpoints, journal = Checkpoints(folder / "c", "x"), Journal(folder / "journal")
+        arena = Arena(vector, list(range(100)), checkpoints, look, journal=journal)
+        rows = finetune(learner, arena)
     finally:
         vector.close()
     return learner, rows
@@ -49,12 +52,16 @@ def test_a_killed_run_on_lift_ends_exactly_as_one_left_alone(tmp_path, monkeypat
     monkeypatch.setattr(ChunkVector, "finish", killed)
     with pytest.raises(KeyboardInterrupt):
         run(tmp_path / "b", algorithm)
+    assert not read_journal(tmp_path / "b" / "journal").over
     saved = Checkpoints(tmp_path / "b" / "c", "x").load()
     assert saved is not None
     assert 0 < saved["progress"]["env_steps"] < CONFIG.env_steps
     assert any(len(chunks) for chunks in saved["episodes"]["played"].values())
     resumed, rows = run(tmp_path / "b", algorithm)
     assert rows == curve
+    written = read_journal(tmp_path / "b" / "journal")
+    assert written.rows == curve
+    assert written.over
     ours, theirs = flatten(whole.state()), flatten(resumed.state())
     assert all(torch.equal(ours[0][key], theirs[0][key]) for key in ours[0])
     assert ours[1] == theirs[1]

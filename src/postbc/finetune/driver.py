@@ -164,6 +164,7 @@ class _Run:
                 self._save()
             rate = (progress.env_steps - first) / max(time.monotonic() - started, 1e-9)
             bar.advance(progress.env_steps - before, f"success {_mean(progress.recent):.2f} {rate:.0f} steps/s")
+        self.arena.journal.end()
 
     def _learn_after(self) -> None:
         """Once, when the budget is spent, and again after a run that was killed meanwhile."""

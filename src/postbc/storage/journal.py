@@ -3,15 +3,18 @@
 import json
 import secrets
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from postbc.storage.atomic import atomic_write
 
 Row = dict[str, Any]
 
 
+_END = {"end": True}
+
+
 class Journal:
-    """Lines of JSON at ``path``: what run this is, then its rows. Without a path nothing is written."""
+    """Lines of JSON at ``path``: what run this is, its rows, that it is over. Without a path nothing is written."""
 
     def __init__(self, path: Path | None = None) -> None:
         self.path = path
@@ -20,8 +23,11 @@ class Journal:
         """A run begins, or goes on after ``rows``; rows that a killed run wrote beyond its checkpoint are dropped."""
         if self.path is None:
             return
-        known = read_journal(self.path) if rows and self.path.exists() else None
-        head = {"run": known[0] if known else secrets.token_hex(8), "label": self.path.stem}
+        known = read_journal(self.path) if self.path.exists() else None
+        if known and rows:
+            head = {"run": known.run, "label": self.path.stem, "replaces": known.replaces}
+        else:
+            head = {"run": secrets.token_hex(8), "label": self.path.stem, "replaces": known.run if known else None}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         atomic_write(self.path, "".join(json.dumps(line) + "\n" for line in (head, *rows)))
 
@@ -31,11 +37,25 @@ class Journal:
             with self.path.open("a") as file:
                 file.write(json.dumps(row) + "\n")
 
+    def end(self) -> None:
+        """The run is over."""
+        self.add(_END)
 
-def read_journal(path: Path) -> tuple[str, str, list[Row]]:
-    """The run's id, its label, and the rows so far."""
+
+class Written(NamedTuple):
+    """What a journal says."""
+
+    run: str  # its id
+    label: str
+    replaces: str | None  # the run whose journal this was before
+    rows: list[Row]  # so far
+    over: bool
+
+
+def read_journal(path: Path) -> Written:
+    """The journal at ``path``."""
     head, *rows = read_lines(path)
-    return head["run"], head["label"], rows
+    return Written(head["run"], head["label"], head.get("replaces"), [row for row in rows if row != _END], _END in rows)
 
 
 def read_lines(path: Path) -> list[Row]:

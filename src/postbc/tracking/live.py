@@ -1,7 +1,8 @@
 """Runs in progress in MLflow: stages write journals, and whoever watches brings them into MLflow as metrics.
 
 So no stage waits for MLflow, needs it, or is made anew because it changed. A journal is one MLflow run of the experiment
-``postbc-live``; how many of its rows are there already is a tag of that run.
+``postbc-live``; how many of its rows are there already is a tag of that run. A run that was killed counts as running until
+it has gone on and ended, or another one has begun in its place.
 """
 
 import time
@@ -9,7 +10,7 @@ from itertools import batched
 from pathlib import Path
 from typing import Any
 
-from postbc.storage.journal import Row, read_journal
+from postbc.storage.journal import Row, Written, read_journal
 from postbc.tracking.client import METRICS_AT_ONCE, in_our_words, quiet_mlflow
 
 RUN, ROWS = "live_run", "live_rows"  # tags
@@ -28,25 +29,43 @@ class Live:
             return sum(self._mirror(path) for path in sorted(self.folder.glob("*.jsonl")))
 
     def _mirror(self, path: Path) -> int:
-        identity, label, rows = read_journal(path)
-        run = self._run(identity, label)
+        journal = read_journal(path)
+        run = self._run(journal)
         known = int(str(run.data.tags[ROWS]))
-        fresh = rows[known:]
+        fresh = journal.rows[known:]
         if fresh:
             for part in batched(_metrics(fresh), METRICS_AT_ONCE):
                 self._client.log_batch(run.info.run_id, list(part))
-            self._client.set_tag(run.info.run_id, ROWS, str(len(rows)))
+            self._client.set_tag(run.info.run_id, ROWS, str(len(journal.rows)))
+        self._set(run, "FINISHED" if journal.over else "RUNNING")
         return len(fresh)
 
-    def _run(self, identity: str, label: str) -> Any:
-        """The MLflow run of a journal, made when there is none."""
+    def _run(self, journal: Written) -> Any:
+        """The MLflow run of a journal, made when there is none; the one that it replaces has then ended."""
         if self._client is None:
             self._client = quiet_mlflow().MlflowClient(self.uri)
         found = self._client.get_experiment_by_name(self.experiment)
         number = found.experiment_id if found else self._client.create_experiment(self.experiment)
-        runs = self._client.search_runs([number], f"tags.{RUN} = '{identity}'", max_results=1)
-        tags = {RUN: identity, ROWS: "0"}
-        return runs[0] if runs else self._client.create_run(number, tags=tags, run_name=label)
+        known = self._find(number, journal.run)
+        if known is not None:
+            return known
+        replaced = self._find(number, journal.replaces)
+        if replaced is not None and replaced.info.status == "RUNNING":
+            self._set(replaced, "KILLED")
+        return self._client.create_run(number, tags={RUN: journal.run, ROWS: "0"}, run_name=journal.label)
+
+    def _find(self, number: str, identity: str | None) -> Any:
+        """The MLflow run of the journal's run ``identity`` in the experiment ``number``; None where there is none."""
+        runs = self._client.search_runs([number], f"tags.{RUN} = '{identity}'", max_results=1) if identity else []
+        return runs[0] if runs else None
+
+    def _set(self, run: Any, status: str) -> None:
+        if run.info.status == status:
+            return
+        if status == "RUNNING":  # it goes on after its journal had ended
+            self._client.update_run(run.info.run_id, status)
+        else:
+            self._client.set_terminated(run.info.run_id, status)
 
 
 def _metrics(rows: list[Row]) -> list[Any]:
