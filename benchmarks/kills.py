@@ -33,7 +33,8 @@ import torch
 import postbc.robots.twin
 from benchmarks import record
 from postbc import processes
-from postbc.config import FinetuneConfig, GuardConfig, RobotConfig, TaskConfig
+from postbc.config import FinetuneConfig, TaskConfig
+from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.demos.store import listed_segments, read_store
 from postbc.errors import PostbcError
 from postbc.finetune import remote as learning

@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from benchmarks import record
-from postbc.config import FinetuneConfig, GuardConfig, RobotConfig, TaskConfig
+from postbc.config import FinetuneConfig, TaskConfig
+from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import save_finetuned
 from postbc.finetune.driver import Arena, finetune

@@ -24,7 +24,8 @@ import yaml
 from benchmarks.cells import Cells
 from benchmarks.coverage import VARIANTS, Cell, setting, trained
 from benchmarks.record import FOLDER, commit
-from postbc.config import FinetuneConfig, RobotConfig
+from postbc.config import FinetuneConfig
+from postbc.config.robot import RobotConfig
 from postbc.evaluation.rollouts import evaluate, summary
 from postbc.evaluation.statistics import wilson
 from postbc.finetune.algorithms import build_learner

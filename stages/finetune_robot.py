@@ -11,7 +11,8 @@ import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 
-from postbc.config import Config, RobotConfig
+from postbc.config import Config
+from postbc.config.robot import RobotConfig
 from postbc.errors import MismatchError
 from postbc.finetune.artifact import POLICY, env_steps, save_finetuned
 from postbc.finetune.driver import Arena, finetune

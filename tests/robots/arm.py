@@ -4,7 +4,7 @@ from types import SimpleNamespace
 
 from sessions import POLICY
 
-from postbc.config import GuardConfig, RobotConfig
+from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.robots import arming
 from postbc.robots.guard import limits_fingerprint
 from postbc.robots.safe import SafeRobot

@@ -9,7 +9,7 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
-from postbc.config import OperatorConfig
+from postbc.config.robot import OperatorConfig
 from postbc.robots.operator import PersonOperator
 from postbc.robots.operator.desk import Phase
 from postbc.robots.operator.requests import KEY_HEADER

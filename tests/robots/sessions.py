@@ -4,7 +4,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from postbc.config import GuardConfig, RobotConfig, TaskConfig
+from postbc.config import TaskConfig
+from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.robots import arming
 from postbc.robots.environment import RobotEnv, twin_env, with_limits
 from postbc.robots.guard import limits_fingerprint

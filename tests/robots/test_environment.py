@@ -13,7 +13,8 @@ import pytest
 from arm import LIMITS, Arm, armed
 from sessions import TASK, TWIN, own_env, remote_env, request
 
-from postbc.config import GuardConfig, RobotConfig, TaskConfig
+from postbc.config import TaskConfig
+from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.demos.store import listed_segments, read_store
 from postbc.errors import ConfigError, NotArmedError, RobotError, UnsafeActionError
 from postbc.features import Feature, Features

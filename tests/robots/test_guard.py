@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from postbc.config import GuardConfig, RobotConfig, WorkspaceConfig
+from postbc.config.robot import GuardConfig, RobotConfig, WorkspaceConfig
 from postbc.errors import ConfigError, RobotError, UnsafeActionError
 from postbc.robots.guard import Guard, limits_fingerprint
 

@@ -58,7 +58,7 @@ def test_a_terminal_that_hangs_up_is_a_stop():
 SESSION = """
 import fcntl, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-from postbc.config import OperatorConfig
+from postbc.config.robot import OperatorConfig
 from postbc.robots.operator import PersonOperator
 operator = PersonOperator(OperatorConfig(page_port=None))
 operator.prepare(1, 0)

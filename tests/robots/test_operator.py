@@ -14,7 +14,7 @@ import pytest
 from people import ANY_PORT, NO_PAGE, Clock, Waiting, ask, lflags, person, preparing, say, until
 
 from postbc.compose import load_config
-from postbc.config import OperatorConfig, TeleopConfig
+from postbc.config.robot import OperatorConfig, TeleopConfig
 from postbc.errors import ConfigError, RobotError, StoppedError
 from postbc.robots.operator import ScriptedOperator, Verdict, make_operator
 from postbc.robots.operator.desk import Phase

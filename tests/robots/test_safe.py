@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from arm import LIMITS, Arm, arm_behind, armed
 
-from postbc.config import GuardConfig, RobotConfig
+from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.errors import ConfigError, RobotError
 from postbc.robots.safe import SafeRobot
 

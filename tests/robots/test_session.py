@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from sessions import TASK, TWIN, own_env, vector_of
 
-from postbc.config import GuardConfig, RobotConfig
+from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.demos.store import read_store
 from postbc.errors import ConfigError, RobotError, UnsafeActionError
 from postbc.robots.clock import WallClock

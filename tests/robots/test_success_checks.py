@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from people import NO_PAGE, person, preparing, until
 
-from postbc.config import OperatorConfig
+from postbc.config.robot import OperatorConfig
 from postbc.errors import ConfigError, RobotError
 from postbc.robots.operator import Checks, Ranges, Verdict, make_checks
 from postbc.robots.operator.desk import Phase

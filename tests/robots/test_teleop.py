@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 from people import NO_PAGE, lflags, person, preparing, until
 
-from postbc.config import TeleopConfig
+from postbc.config.robot import TeleopConfig
 from postbc.errors import ConfigError, RobotError
 from postbc.robots.operator import Teleop, make_teleop
 

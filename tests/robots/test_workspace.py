@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from postbc.config import GuardConfig, WorkspaceConfig
+from postbc.config.robot import GuardConfig, WorkspaceConfig
 from postbc.errors import ConfigError, UnsafeActionError
 from postbc.robots.guard import Guard
 from postbc.robots.workspace import locator

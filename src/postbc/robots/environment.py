@@ -8,7 +8,8 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from postbc.config import RobotConfig, TaskConfig
+from postbc.config import TaskConfig
+from postbc.config.robot import RobotConfig
 from postbc.errors import ConfigError, RobotError, StoppedError
 from postbc.features import Features
 from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape, scaled

@@ -14,7 +14,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from postbc.config import GuardConfig, RobotConfig
+from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.errors import RobotError, UnsafeActionError
 
 # float32 policies reach their own limits only up to rounding; this share of the range is granted, then cut off.

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from postbc.config import GuardConfig, OperatorConfig, RobotConfig, WorkspaceConfig
+from postbc.config.robot import GuardConfig, OperatorConfig, RobotConfig, WorkspaceConfig
 from postbc.errors import NotArmedError, PostbcError, RobotError
 from postbc.processes import receive, send, served
 from postbc.robots import arming

@@ -12,7 +12,8 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from postbc import errors
-from postbc.config import RobotConfig, TaskConfig
+from postbc.config import TaskConfig
+from postbc.config.robot import RobotConfig
 from postbc.errors import RobotError
 from postbc.processes import GRACE, Child, receive, send
 from postbc.robots import arming

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from postbc.config import RobotConfig
+from postbc.config.robot import RobotConfig
 from postbc.errors import ConfigError, NotArmedError, RobotError
 from postbc.robots.arming import Arming
 from postbc.robots.devices import make_device

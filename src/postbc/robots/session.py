@@ -17,7 +17,8 @@ import numpy as np
 from jaxtyping import Float, Float32
 from numpy import ndarray
 
-from postbc.config import RobotConfig, TaskConfig
+from postbc.config import TaskConfig
+from postbc.config.robot import RobotConfig
 from postbc.errors import ConfigError, RobotError
 from postbc.observation import History
 from postbc.robots.environment import RobotEnv

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from postbc.config import WorkspaceConfig
+from postbc.config.robot import WorkspaceConfig
 from postbc.errors import ConfigError
 from postbc.robots.guard import Locate
 from postbc.sims.kinematics import Kinematics

@@ -5,7 +5,7 @@ A simulator does it itself; a person does it at a terminal, on a page, or both, 
 
 from typing import Any
 
-from postbc.config import OperatorConfig
+from postbc.config.robot import OperatorConfig
 from postbc.robots.operator.checks import Check, Checks, Ranges, make_checks
 from postbc.robots.operator.contract import Fact, Operator, Verdict
 from postbc.robots.operator.person import PersonOperator

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from threading import Condition, Thread
 from typing import Any, Protocol
 
-from postbc.config import OperatorConfig
+from postbc.config.robot import OperatorConfig
 from postbc.errors import ConfigError, RobotError
 
 

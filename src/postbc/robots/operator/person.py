@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from typing import Any
 
-from postbc.config import OperatorConfig
+from postbc.config.robot import OperatorConfig
 from postbc.errors import RobotError
 from postbc.robots.operator.checks import Checks
 from postbc.robots.operator.contract import Fact, Operator, Verdict

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from inspect import signature
 from typing import Any
 
-from postbc.config import TeleopConfig
+from postbc.config.robot import TeleopConfig
 from postbc.errors import ConfigError, RobotError
 from postbc.robots.devices import make_device
 

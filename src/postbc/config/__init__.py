@@ -3,7 +3,6 @@
 Every section is named after the stage that reads it; ``task`` is what all of them share. Impossible values are refused.
 """
 
-import math
 import re
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -11,37 +10,11 @@ from typing import Any
 
 from omegaconf import MISSING
 
+from postbc.config.robot import RobotConfig
+from postbc.config.sections import is_size, require
 from postbc.errors import ConfigError
 
 _KEY = re.compile(r"\w[\w.-]*")  # of an observation, which becomes the name of an array in the store
-
-
-SECTIONS = {
-    "TaskConfig": "task (in conf/task/ only)",
-    "IngestConfig": "ingest",
-    "PosteriorConfig": "posterior",
-    "PretrainConfig": "pretrain",
-    "FinetuneConfig": "finetune_sim, finetune_robot.finetune",
-    "DppoConfig": "finetune_sim.dppo, finetune_robot.finetune.dppo",
-    "FinetuneRobotConfig": "finetune_robot",
-    "RobotConfig": "finetune_robot.robot",
-    "GuardConfig": "finetune_robot.robot.guard",
-    "WorkspaceConfig": "finetune_robot.robot.guard.workspace",
-    "OperatorConfig": "finetune_robot.robot.operator",
-    "TeleopConfig": "finetune_robot.robot.operator.teleop",
-    "EvaluateConfig": "evaluate",
-    "RegisterConfig": "register",
-}  # of params.yaml, by class
-
-
-def _require(owner: object, **conditions: bool) -> None:
-    """Raise ConfigError for the first field whose condition is false."""
-    for name, satisfied in conditions.items():
-        if not satisfied:
-            raise ConfigError(
-                f"{SECTIONS[type(owner).__name__]}: {name} = {getattr(owner, name)!r} is impossible beside the rest of "
-                "that section; docs/configuration.md gives the bounds."
-            )
 
 
 class Method(StrEnum):
@@ -52,11 +25,6 @@ class Method(StrEnum):
     POSTBC = "postbc"
     POSTBC_MIXTURE = "postbc_mixture"
     POSTBC_CONDITIONAL = "postbc_conditional"
-
-
-def _size(value: int | float | str) -> bool:
-    """Whether ``value`` is a finite number that is not negative."""
-    return isinstance(value, int | float) and 0 <= value < math.inf
 
 
 @dataclass(frozen=True)
@@ -74,13 +42,13 @@ class TaskConfig:
     options: dict[str, Any] = field(default_factory=dict)  # passed to the environment
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self,
             fps=self.fps > 0,
             max_steps=self.max_steps > 0,
             chunk=0 < self.chunk <= self.max_steps,
             history=self.history > 0,
-            image_memory=_size(self.image_memory),
+            image_memory=is_size(self.image_memory),
         )
 
 
@@ -99,7 +67,7 @@ class IngestConfig:
 
     def __post_init__(self) -> None:
         names = [name for name in self.keys.values() if name is not None]
-        _require(
+        require(
             self,
             max_episodes=self.max_episodes is None or self.max_episodes > 0,
             keys=all(isinstance(n, str) and _KEY.fullmatch(n) for n in names) and len(set(names)) == len(names),
@@ -125,13 +93,13 @@ class PosteriorConfig:
     folds: int = 3  # episodes are held out in turn to calibrate the posterior; 0: it is not calibrated
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self,
             kind=self.kind in ("ensemble", "last_layer"),
             members=self.members >= 2,
             bootstrap=self.bootstrap in ("trajectory", "sample", "targets"),
-            target_noise=_size(self.target_noise),
-            prior=_size(self.prior),
+            target_noise=is_size(self.target_noise),
+            prior=is_size(self.prior),
             covariance=self.covariance in ("full", "step", "diagonal"),
             hidden=self.hidden > 0,
             layers=self.layers > 0,
@@ -167,7 +135,7 @@ class PretrainConfig:
     share: float = 0.5  # of the targets that postbc_mixture perturbs
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self,
             hidden=self.hidden > 0,
             layers=self.layers > 0,
@@ -183,8 +151,8 @@ class PretrainConfig:
             processes=self.processes >= 0,
             validation=0 <= self.validation < 1,
             policy=self.policy in ("diffusion", "flow", "cvae"),
-            alpha=self.alpha == "auto" or _size(self.alpha),
-            sigma=self.sigma == "matched" or _size(self.sigma),
+            alpha=self.alpha == "auto" or is_size(self.alpha),
+            sigma=self.sigma == "matched" or is_size(self.sigma),
             share=0 <= self.share <= 1,
         )
 
@@ -208,7 +176,7 @@ class DppoConfig:
     target_kl: float = 1.0  # above which a rollout is not gone on with
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self,
             steps=self.steps > 0,
             rollout=self.rollout > 0,
@@ -256,7 +224,7 @@ class FinetuneConfig:
     dppo: DppoConfig = field(default_factory=DppoConfig)
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self,
             algorithm=self.algorithm in ("dsrl", "dsrl_na", "best_of_n", "dppo"),
             env_steps=self.env_steps >= 0,
@@ -279,118 +247,6 @@ class FinetuneConfig:
             evaluate_every=self.evaluate_every >= 0,
             evaluate_episodes=self.evaluate_episodes > 0,
             stop_at=self.stop_at is None or 0 <= self.stop_at <= 1,
-        )
-
-
-@dataclass(frozen=True)
-class WorkspaceConfig:
-    """A box in which a point of a joint-space arm must stay, wherever its joints are commanded to."""
-
-    model: str = "so101"  # the arm as MJCF: a file, or so101 for the one that comes with the project
-    site: str = "gripper"  # of the model: the point
-    joints: list[str] = field(
-        default_factory=list
-    )  # action features that are the model's joints; [elbow.pos: joint elbow]
-    degrees: bool = True  # whether those are in degrees, else radians
-    low: list[float] = field(default_factory=list)  # x, y, z in metres, in the model's frame
-    high: list[float] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        ordered = len(self.low) == len(self.high) == 3 and all(a < b for a, b in zip(self.low, self.high, strict=True))
-        _require(self, joints=bool(self.joints), low=ordered)
-
-
-@dataclass(frozen=True)
-class GuardConfig:
-    """Limits that every action meets before a robot does; there are no defaults for hardware."""
-
-    low: list[float] | None = None  # per action dimension, in the order of robot.action and the robot's units
-    high: list[float] | None = None
-    max_step: list[float] | None = None  # largest change from one action to the next
-    max_speed: list[float] | None = None  # likewise, a second
-    workspace: WorkspaceConfig | None = None
-    heartbeat: float = 0.3  # seconds without a word from the control loop after which the robot is stopped
-    on_stop: str = "hold"  # hold: stay where it is, powered; release: power off, where the robot can
-
-    def __post_init__(self) -> None:
-        _require(
-            self,
-            high=self.low is None or self.high is None or len(self.low) == len(self.high),
-            heartbeat=0 < self.heartbeat < math.inf,
-            on_stop=self.on_stop in ("hold", "release"),
-        )
-
-
-@dataclass(frozen=True)
-class TeleopConfig:
-    """The device by which a person takes the arm over; none by default."""
-
-    type: str | None = None  # the LeRobot name of the teleoperator, e.g. so101_leader; null: nobody takes over
-    options: dict[str, Any] = field(default_factory=dict)  # fields of that teleoperator's own LeRobot configuration
-
-    def __post_init__(self) -> None:
-        _require(self, options=self.type is not None or not self.options)
-
-
-def _range(bounds: object) -> bool:
-    """Whether ``bounds`` is [low, high], finite, one of them possibly None, low < high."""
-    if not isinstance(bounds, list) or len(bounds) != 2:
-        return False
-    stated = [bound for bound in bounds if bound is not None]
-    numbers = all(isinstance(b, int | float) and not isinstance(b, bool) and math.isfinite(b) for b in stated)
-    return bool(stated) and numbers and stated == sorted(set(stated))
-
-
-@dataclass(frozen=True)
-class OperatorConfig:
-    """How a person beside a robot is asked and answers, and what else may say that the task is done."""
-
-    instructions: str = "Put everything back to where an episode starts, and step back."  # shown at every reset
-    reset_timeout: float = 300.0  # s that a reset may take; then the run ends with an error
-    page_port: int | None = 8642  # of the operator's page on 127.0.0.1; 0: any free port; null: no page
-    absent_after: float = 5.0  # s without the page after which a running episode stops, where there is no terminal
-    success_when: dict[str, Any] = field(default_factory=dict)  # feature: [low, high], null where a side is open
-    success_hold: int = 3  # consecutive control steps for which a check must say success
-    reward_classifier: str | None = None  # folder of a LeRobot reward classifier that says success
-    reward_threshold: float = 0.5  # probability of success that it must exceed
-    teleop: TeleopConfig = field(default_factory=TeleopConfig)
-
-    def __post_init__(self) -> None:
-        _require(
-            self,
-            reset_timeout=0 < self.reset_timeout < math.inf,
-            page_port=self.page_port is None or 0 <= self.page_port < 65536,
-            absent_after=1 <= self.absent_after < math.inf,  # the page asks twice a second
-            success_when=all(isinstance(n, str) and _range(bounds) for n, bounds in self.success_when.items()),
-            success_hold=self.success_hold > 0,
-            reward_threshold=0 < self.reward_threshold < 1,
-        )
-
-
-@dataclass(frozen=True)
-class RobotConfig:
-    """Which LeRobot robot, behind which limits."""
-
-    type: str = "postbc_twin"  # the LeRobot name of the robot; postbc_twin is simulated
-    options: dict[str, Any] = field(default_factory=dict)  # fields of that robot's own LeRobot configuration
-    state: Any = None  # the policy's state: robot features in order, or name: feature; "elbow.pos deg" names the unit
-    environment_state: Any = None  # likewise; None: those that the policy names, else agent_pos.*, environment_state.*
-    camera: str = "pixels"  # observation feature that is the policy's image; "" where it reads none
-    action: Any = None  # likewise of the action; None: the policy's names in its order, else the robot's own
-    guard: GuardConfig = field(default_factory=GuardConfig)
-    clock: str = "auto"  # wall | simulated (time stands still between actions) | auto: simulated for simulated robots
-    lead: int = 0  # control steps before a chunk gives way at which the next one is planned: the arm never waits for it
-    execute: int | None = None  # actions of a chunk that are executed before the next one's; None: task.chunk - lead
-    arm: str = "token"  # token: an operator arms it; simulated: only a simulated robot, which arms itself
-    operator: OperatorConfig = field(default_factory=OperatorConfig)
-
-    def __post_init__(self) -> None:
-        _require(
-            self,
-            clock=self.clock in ("wall", "simulated", "auto"),
-            lead=self.lead >= 0,
-            execute=self.execute is None or self.execute >= max(1, self.lead),
-            arm=self.arm in ("token", "simulated"),
         )
 
 
@@ -428,7 +284,7 @@ class EvaluateConfig:
     video_steps: int = 200  # length limit of a video, in control steps; 0 for none
 
     def __post_init__(self) -> None:
-        _require(
+        require(
             self,
             episodes=self.episodes > 0,
             coverage_starts=0 <= self.coverage_starts <= self.episodes,
