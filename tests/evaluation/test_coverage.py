@@ -14,13 +14,14 @@ from postbc.cli.coverage import held_out_frames
 from postbc.config import Config, IngestConfig, Method, PretrainConfig
 from postbc.demos.frames import stack_frames
 from postbc.evaluation.coverage import Covered, against_demonstrations, best_of, compare, cover
+from postbc.evaluation.rollouts import LatentStreams
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.pretrain import pretrain
 from postbc.posterior.targets import Targets
 from postbc.sims import get_task
 from postbc.sims.demonstrators.collect import Recipe, collect, default_task
 from postbc.sims.demonstrators.recording import Episode, play
-from postbc.sims.starts import DEMONSTRATIONS, EVALUATION, seeds
+from postbc.sims.starts import DEMONSTRATIONS, EVALUATION, ROBOT, seeds
 from postbc.sims.tasks.reach import operators
 from postbc.sims.vector import ChunkEnvs
 from postbc.storage.checkpoint import Checkpoints
@@ -73,7 +74,15 @@ def policy(shown, tmp_path_factory):
     return pretrain(Targets(shown, 2, Method.BC), CONFIG, 0, checkpoints)[0]
 
 
-def test_tries_differ_and_are_the_same_however_many_environments(policy):
+def test_every_try_from_every_start_has_latent_noise_of_its_own():
+    starts = np.array([*seeds(EVALUATION, 0, 64), *seeds(EVALUATION, 1, 64), *seeds(ROBOT, 0, 64)])
+    drawn = torch.stack([LatentStreams(3, attempt).draw(starts) for attempt in range(32)]).flatten(0, 1)
+    assert len(drawn.unique(dim=0)) == 32 * len(starts)
+    assert abs(float(drawn.mean())) < 0.03
+    assert abs(float(drawn.std()) - 1) < 0.03
+
+
+def test_tries_are_the_same_however_many_environments(policy):
     starts, found = seeds(EVALUATION, 0, 6), []
     for workers in (1, 4):
         vector = ChunkEnvs(get_task("reach").make, 2, LIMIT).vector(workers)

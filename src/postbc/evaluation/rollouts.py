@@ -12,7 +12,6 @@ import torch
 
 from postbc.evaluation.statistics import paired_difference, wilson
 from postbc.progress import Track
-from postbc.sims.task import SEED_LIMIT
 from postbc.sims.vector import NO_SEED, ChunkVector
 
 
@@ -48,8 +47,12 @@ class LatentStreams:
 
     def _stream(self, seed: int) -> torch.Generator:
         if seed not in self._streams:
-            self._streams[seed] = torch.Generator().manual_seed(max(seed, 0) + self.attempt * SEED_LIMIT)
+            self._streams[seed] = torch.Generator().manual_seed(self._mixed(max(seed, 0)))
         return self._streams[seed]
+
+    def _mixed(self, seed: int) -> int:
+        """The start's own seed for the first attempt, else one hashed from both: torch's generator reads 32 bits."""
+        return seed if self.attempt == 0 else int(np.random.SeedSequence([seed, self.attempt]).generate_state(1)[0])
 
 
 def evaluate(policy: Acts, vector: ChunkVector, seeds: list[int], label: str, attempt: int = 0) -> list[Outcome]:
