@@ -10,18 +10,20 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
+from scipy import stats
 
-from benchmarks.coverage import FEW_TRIES, PILOT, VARIANTS, done
+from benchmarks.coverage import FEW_TRIES, PILOT, VARIANTS, done, tries_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 PAGE, FIGURE = DOCS / "coverage.md", DOCS / "figures" / "coverage.png"
 BEGIN, END = "<!-- made by python -m benchmarks.answers -->\n", "<!-- end -->"
-RESAMPLES, LEAST = 10_000, 3
+LEAST = 3  # replicates that decide
 LABELS = {"bc": "BC", "sigma 0.05": "σ-BC 0.05", "sigma matched": "σ-BC matched"}
 LABELS |= {"postbc": "PostBC, α = 1", "postbc auto": "PostBC, α auto"}
 Rows = dict[str, dict]  # by variant, of one replicate
+Replicates = dict[int, Rows]
 Group = tuple[str, int]  # task, size
-Measured = dict[Group, np.ndarray]  # a question's differences, one a replicate
+Measured = dict[Group, dict[int, float]]  # a question's differences, by replicate
 
 
 def by_reward(row: dict) -> bool:
@@ -39,26 +41,34 @@ def at_zero(row: dict) -> float:
     return 100 * row["zero_reward" if by_reward(row) else "zero"]
 
 
-def covered(row: dict) -> float:
-    """Percent of starts ever solved; the best reward of 4 tries."""
-    return 100 * row["best_reward" if by_reward(row) else "value"]
+def covered(row: dict) -> float | None:
+    """Percent of starts ever solved; the best reward of 4 tries. None for a row of fewer tries than the study's."""
+    whole = row["tries"] >= tries_of(row["cell"]["task"])
+    return 100 * row["best_reward" if by_reward(row) else "value"] if whole else None
 
 
 Measure = Callable[[Rows], float | None]
 
 
-def against(variant: str, other: str, measure: Callable[[dict], float]) -> Measure:
-    """Points by which a variant exceeds another."""
-    return lambda rows: measure(rows[variant]) - measure(rows[other])
+def against(variant: str, other: str, measure: Callable[[dict], float | None]) -> Measure:
+    """Points by which a variant exceeds another; None where one of them was not measured."""
+
+    def difference(rows: Rows) -> float | None:
+        ours, theirs = measure(rows[variant]), measure(rows[other])
+        return None if ours is None or theirs is None else ours - theirs
+
+    return difference
 
 
 def revived(variant: str, other: str) -> Measure:
     """Points, of the starts that BC never solved, by which a variant solves more than another; None where BC has none."""
 
     def measure(rows: Rows) -> float | None:
-        dead, ours, theirs = (np.array(rows[v]["first_solved"]) == 0 for v in ("bc", variant, other))
-        asked = dead.any() and not by_reward(rows["bc"])
-        return 100 * float(theirs[dead].mean() - ours[dead].mean()) if asked else None
+        asked = [rows[v] for v in ("bc", variant, other)]
+        if by_reward(rows["bc"]) or any(covered(row) is None for row in asked):
+            return None
+        dead, ours, theirs = (np.array(row["first_solved"]) == 0 for row in asked)
+        return 100 * float(theirs[dead].mean() - ours[dead].mean()) if dead.any() else None
 
     return measure
 
@@ -71,13 +81,13 @@ class Question:
     measure: Measure
     drawn: bool = False  # in the figure
 
-    def of(self, groups: dict[Group, list[Rows]]) -> Measured:
+    def of(self, groups: dict[Group, Replicates]) -> Measured:
         """The difference of every replicate that can tell it."""
         found = {
-            group: [v for rows in replicates if (v := self.measure(rows)) is not None]
+            group: {number: v for number, rows in replicates.items() if (v := self.measure(rows)) is not None}
             for group, replicates in groups.items()
         }
-        return {group: np.array(values) for group, values in found.items() if values}
+        return {group: values for group, values in found.items() if values}
 
 
 QUESTIONS = [
@@ -101,26 +111,44 @@ QUESTIONS = [
 ]
 
 
-def complete() -> dict[Group, list[Rows]]:
+def complete() -> dict[Group, Replicates]:
     """By task and size, the replicates of which every variant was run."""
     found: dict[Group, dict[int, Rows]] = defaultdict(lambda: defaultdict(dict))
     for cell, row in done().items():
         if cell.replicate != PILOT:
             found[cell.task, cell.size][cell.replicate][cell.variant] = row
-    whole = {group: [r for r in by.values() if r.keys() >= VARIANTS.keys()] for group, by in sorted(found.items())}
-    return {group: rows for group, rows in whole.items() if rows}
+    whole = {
+        group: {number: by[number] for number in sorted(by) if by[number].keys() >= VARIANTS.keys()}
+        for group, by in sorted(found.items())
+    }
+    return {group: replicates for group, replicates in whole.items() if replicates}
+
+
+def by_task(measured: Measured) -> dict[str, np.ndarray]:
+    """The differences of each task, one a replicate: the mean over its sizes, which share demonstrations and starts."""
+    tasks: dict[str, list[dict[int, float]]] = defaultdict(list)
+    for (task, _), values in measured.items():
+        tasks[task].append(values)
+    shared = {task: set.intersection(*(set(values) for values in sizes)) for task, sizes in tasks.items()}
+    return {
+        task: np.array([np.mean([values[n] for values in sizes]) for n in sorted(shared[task])])
+        for task, sizes in tasks.items()
+    }
 
 
 def interval(groups: Sequence[np.ndarray]) -> tuple[float, float, float]:
-    """Mean over groups of their means, and its 95 % bootstrap interval over replicates."""
-    rng = np.random.default_rng(0)
-    drawn = [rng.choice(values, (RESAMPLES, len(values))).mean(1) for values in groups]
-    low, high = np.quantile(np.mean(drawn, axis=0), (0.025, 0.975))
-    return float(np.mean([values.mean() for values in groups])), float(low), float(high)
+    """Mean over groups of their means, and its 95 % interval by Student's t (with Welch's degrees of freedom)."""
+    variances = np.array([values.var(ddof=1) / len(values) for values in groups])
+    freedom = np.array([len(values) - 1 for values in groups])
+    value, total = float(np.mean([values.mean() for values in groups])), variances.sum()
+    if total == 0:
+        return value, value, value
+    half = stats.t.ppf(0.975, total**2 / (variances**2 / freedom).sum()) * np.sqrt(total) / len(groups)
+    return value, float(value - half), float(value + half)
 
 
 def verdict(values: Sequence[np.ndarray]) -> str:
-    """Difference, interval and what follows from it; a set with fewer than LEAST replicates decides nothing."""
+    """Difference, interval and what follows from it; a group with fewer than LEAST values decides nothing."""
     if min(map(len, values)) < LEAST:
         return "too few"
     value, low, high = interval(values)
@@ -128,18 +156,20 @@ def verdict(values: Sequence[np.ndarray]) -> str:
     return f"{value:+.0f} ({low:+.0f} to {high:+.0f}) {word}".replace("-", "−")
 
 
-def answer(question: Question, groups: dict[Group, list[Rows]]) -> str:
+def answer(question: Question, groups: dict[Group, Replicates]) -> str:
     """The verdict on one question over groups of replicates."""
-    values = list(question.of(groups).values())
+    values = list(by_task(question.of(groups)).values())
     return verdict(values) if values else ""
 
 
-def cell(replicates: list[Rows], variant: str) -> str:
+def cell(replicates: Replicates, variant: str) -> str:
     """Means over replicates in percent: one try / w = 0 / never solved, or best of 4; and the energy distance."""
-    rows = [rows[variant] for rows in replicates]
-    one, zero, many = (np.mean([measure(row) for row in rows]) for measure in (one_try, at_zero, covered))
-    last = many if by_reward(rows[0]) else 100 - many
-    return f"{one:.0f} / {zero:.0f} / {last:.0f} ({np.mean([row['energy'] for row in rows]):.2f})"
+    rows = [rows[variant] for rows in replicates.values()]
+    one, zero, energy = (np.mean([of(row) for row in rows]) for of in (one_try, at_zero, lambda row: row["energy"]))
+    known = [found for row in rows if (found := covered(row)) is not None]
+    many = np.mean(known) if len(known) == len(rows) else None
+    last = "–" if many is None else f"{many if by_reward(rows[0]) else 100 - many:.0f}"
+    return f"{one:.0f} / {zero:.0f} / {last} ({energy:.2f})"
 
 
 def short(task: str) -> str:
@@ -153,18 +183,18 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join([lines[0], "|---" * len(head) + "|", *lines[1:]]) + "\n"
 
 
-def answers(columns: dict[str, dict[Group, list[Rows]]]) -> str:
+def answers(columns: dict[str, dict[Group, Replicates]]) -> str:
     """Every question over every column's groups."""
     rows = [[question.text, *(answer(question, groups) for groups in columns.values())] for question in QUESTIONS]
     return table(["difference, in points", *columns], [row for row in rows if any(row[1:])])
 
 
-def page(groups: dict[Group, list[Rows]]) -> str:
+def page(groups: dict[Group, Replicates]) -> str:
     """The tables: all cells, the answers by task and over all, the answers by set."""
     names = {group: f"{short(group[0])}, {group[1]}" for group in groups}
     heads = [f"{names[group]} ({len(replicates)})" for group, replicates in groups.items()]
     cells = [[LABELS.get(v, v), *(cell(replicates, v) for replicates in groups.values())] for v in VARIANTS]
-    tasks: dict[str, dict[Group, list[Rows]]] = defaultdict(dict)
+    tasks: dict[str, dict[Group, Replicates]] = defaultdict(dict)
     for group, replicates in groups.items():
         tasks[short(group[0])][group] = replicates
     sets = {names[group]: {group: replicates} for group, replicates in groups.items()}
@@ -178,16 +208,17 @@ def placed(text: str, made: str) -> str:
     return before + BEGIN + made + END + rest.partition(END)[2]
 
 
-def panel(axis: Axes, question: Question, groups: dict[Group, list[Rows]]) -> None:
+def panel(axis: Axes, question: Question, groups: dict[Group, Replicates]) -> None:
     """One question: every replicate a dot, means and intervals of every set that has enough of them, and of all."""
     measured = question.of(groups)
     for y, group in enumerate(groups):
-        values = measured.get(group, np.zeros(0))
+        values = np.array(list(measured.get(group, {}).values()))
         axis.plot(values, np.full(len(values), y), "o", color="0.65", markersize=4)
         if len(values) >= LEAST:
             bar(axis, y, [values], "tab:blue")
-    if min(map(len, measured.values())) >= LEAST:
-        bar(axis, len(groups), list(measured.values()), "black")
+    tasks = list(by_task(measured).values())
+    if min(map(len, tasks), default=0) >= LEAST:
+        bar(axis, len(groups), tasks, "black")
     axis.axvline(0, color="0.4", linewidth=0.8)
     axis.set_title(question.text, fontsize=9)
     axis.spines[["top", "right"]].set_visible(False)
@@ -200,7 +231,7 @@ def bar(axis: Axes, y: int, values: list[np.ndarray], color: str) -> None:
     axis.plot([value], [y], "D", color=color, markersize=5)
 
 
-def draw(groups: dict[Group, list[Rows]], path: Path) -> None:
+def draw(groups: dict[Group, Replicates], path: Path) -> None:
     """The main questions as a PNG, a panel each."""
     from matplotlib import pyplot as plt
 

@@ -210,7 +210,7 @@ def main() -> None:
     names = [name for name in SETTINGS if options.pusht or not name.startswith("pusht")]
     for seed, name, algorithm in product(range(SEEDS), names, ALGORITHMS):
         trial = Trial(name, seed, algorithm)
-        if RESULTS.find(asdict(trial)) is None:
+        if RESULTS.lacks(asdict(trial)):
             RESULTS.keep(row := run(trial, options.pusht))
             log.info("%s: success %.2f", list(asdict(trial).values()), row["success"])
     table = Table("setting", *ALGORITHMS, header_style="bold")

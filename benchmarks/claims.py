@@ -34,9 +34,9 @@ def against(other: str, finetuner: str, key: str = "success", method: str = "pos
     return lambda runs: 100 * (runs[method, finetuner][key] - runs[other, finetuner][key])
 
 
-def gain(method: str, finetuner: str) -> Measure:
-    """Points that finetuning adds to the frozen policy at w = 0."""
-    return lambda runs: 100 * (runs[method, finetuner]["success"] - runs[method, "frozen"]["zero"])
+def gain(method: str, finetuner: str, key: str) -> Measure:
+    """Points that finetuning adds to the frozen policy, in one try (success) or at w = 0 (zero)."""
+    return lambda runs: 100 * (runs[method, finetuner]["success"] - runs[method, "frozen"][key])
 
 
 def steps_to(row: Row, share: float = 0.9) -> float:
@@ -69,8 +69,11 @@ def claims() -> list[Claim]:
             Claim(f"{name}: PostBC against σ-BC", against("sigma 0.1", name)),
             Claim(f"{name}: conditional against BC", against("bc", name, method="conditional")),
             Claim(f"{name}: PostBC reaches 90 % sooner than BC, % of the budget", sooner(name)),
-            Claim(f"{name}: BC against its own w = 0", gain("bc", name)),
-            Claim(f"{name}: PostBC against its own w = 0", gain("postbc", name)),
+            *(
+                Claim(f"{name}: {label} against its own {place}", gain(method, name, key))
+                for method, label in (("bc", "BC"), ("postbc", "PostBC"))
+                for key, place in (("success", "one try"), ("zero", "w = 0"))
+            ),
         ]
     return found
 

@@ -81,7 +81,7 @@ class Cell:
 
 
 def done() -> dict[Cell, dict[str, Any]]:
-    """The cells that have been run; of one that was run again, its last row."""
+    """The cells that have been run."""
     return {Cell(**row["cell"]): row for row in RESULTS.rows()}
 
 
@@ -235,7 +235,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)  # a second process may share the machine
     for cell in cells(options.tasks, options.replicates, options.pusht):
-        if done().get(cell, {"tries": 0})["tries"] < tries_of(cell.task):
+        if RESULTS.lacks(vars(cell), tries_of(cell.task)):
             keep(run(cell, options.pusht))
 
 

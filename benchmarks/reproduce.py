@@ -87,7 +87,7 @@ def frozen(policy: Policy, vector: ChunkVector, starts: list[int]) -> Row:
     """Success of the pretrained policy in one try, at w = 0, and of any of TRIES."""
     covered: Covered = cover(policy, vector, starts, TRIES, "frozen", LEAST)
     found = {"success": covered.rate, "zero": float(covered.zero.mean()), "solved": float(covered.solved.mean())}
-    return {**found, "reward": covered.best}
+    return {**found, "reward": covered.best, "tries": TRIES}
 
 
 def tuned(policy: Policy, trial: Trial, vector: ChunkVector, starts: list[int]) -> Row:
@@ -145,7 +145,7 @@ def main() -> None:
     )  # whoever has a set of demonstrations keeps it: its policies are trained once
     mine = [trial for trial in trials(names) if sets.index((trial.seed, trial.setting)) % parts == part]
     for number, trial in enumerate(mine, 1):
-        if RESULTS.find(asdict(trial)) is None:
+        if RESULTS.lacks(asdict(trial), TRIES):
             row = run(trial, options.pusht)
             RESULTS.keep(row)
             log.info("%d/%d %s: success %.2f", number, len(mine), list(asdict(trial).values()), row["success"])

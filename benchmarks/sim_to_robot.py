@@ -118,10 +118,9 @@ def measure(seed: int, method: str) -> None:
 
 
 def measured() -> dict[tuple[str, str], dict[str, list[dict[str, Any]]]]:
-    """Rows by (robot, life) and method; a seed that was broken off and begun anew counts once."""
+    """Rows by (robot, life) and method."""
     lives: dict[tuple[str, str], dict[str, list[Any]]] = {}
-    last = {tuple(row["cell"].values()): row for row in RESULTS.rows()}
-    for row in last.values():
+    for row in RESULTS.rows():
         cell = row["cell"]
         lives.setdefault((cell["robot"], cell["life"]), {}).setdefault(cell["method"], []).append(row)
     return lives

@@ -26,7 +26,7 @@ TASK, SIZES, LONG, REPLICATES, TRIES = "lift", (3, 5), 5, 3, 8
 STEPS = (200, 600, 2_000, 20_000)  # of training, with LONG demonstrations
 ALPHAS = (0.25, 0.5, 2.0)
 STUDIED = ("bc", "postbc", "postbc auto")  # variants of the coverage study
-TITLE = f"one try | w = 0 | never solved in {TRIES} | spread | energy |"
+TITLE = "one try | w = 0 | never solved in {tries} | spread | energy |"
 Rows = list[dict[str, Any]]
 
 
@@ -77,30 +77,32 @@ def known() -> dict[tuple[int, str, int, float | str], Rows]:
     return rows
 
 
-def means(rows: Rows) -> str:
-    """Of a table's row, what was measured."""
+def means(rows: Rows, tries: int) -> str:
+    """Of a table's row, what was measured; starts count as solved that were in the first ``tries``."""
     first = np.array([row["first_solved"] for row in rows])
     one, zero, spread, energy = (np.mean([row[key] for row in rows]) for key in ("success", "zero", "spread", "energy"))
-    dead = ((first == 0) | (first > TRIES)).mean()
+    dead = ((first == 0) | (first > tries)).mean()
     return f"{100 * one:.0f} | {100 * zero:.0f} | {100 * dead:.0f} | {spread:.2f} | {energy:.2f} |"
 
 
 def tables() -> str:
     """Means over replicates, as Markdown."""
     rows = known()
+    tries = min(TRIES, *(row["tries"] for same in rows.values() for row in same))  # that all of them had
+    title = TITLE.format(tries=tries)
     frames = np.mean([row["frames"] for row in RESULTS.rows() if row["cell"]["size"] == LONG])
-    lines = [f"| Lift, {LONG}: steps (passes) | method | {TITLE}", "|---" * 7 + "|"]
+    lines = [f"| Lift, {LONG}: steps (passes) | method | {title}", "|---" * 7 + "|"]
     for steps, method in product(sorted((*STEPS, PRETRAIN.steps)), ("bc", "postbc")):
         passes = PRETRAIN.batch * steps / frames
-        lines.append(f"| {steps:,} ({passes:,.0f}) | {method} | {means(rows[LONG, method, steps, 1.0])}")
-    lines += ["", f"| set | α | {TITLE}", "|---" * 7 + "|"]
+        lines.append(f"| {steps:,} ({passes:,.0f}) | {method} | {means(rows[LONG, method, steps, 1.0], tries)}")
+    lines += ["", f"| set | α | {title}", "|---" * 7 + "|"]
     for size in SIZES:
-        lines.append(f"| Lift, {size} | 0 (BC) | {means(rows[size, 'bc', PRETRAIN.steps, 1.0])}")
+        lines.append(f"| Lift, {size} | 0 (BC) | {means(rows[size, 'bc', PRETRAIN.steps, 1.0], tries)}")
         auto = rows[size, "postbc", PRETRAIN.steps, "auto"]
         chosen = ", ".join(f"{row['noise']:.2f}" for row in auto)
         for alpha in sorted((*ALPHAS, 1.0)):
-            lines.append(f"| Lift, {size} | {alpha:g} | {means(rows[size, 'postbc', PRETRAIN.steps, alpha])}")
-        lines.append(f"| Lift, {size} | auto ({chosen}) | {means(auto)}")
+            lines.append(f"| Lift, {size} | {alpha:g} | {means(rows[size, 'postbc', PRETRAIN.steps, alpha], tries)}")
+        lines.append(f"| Lift, {size} | auto ({chosen}) | {means(auto, tries)}")
     return "\n".join(lines)
 
 
@@ -110,7 +112,7 @@ def main() -> None:
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)  # a second process may share the machine
     for cell in cells():
-        if RESULTS.find(vars(cell)) is None:
+        if RESULTS.lacks(vars(cell), TRIES):
             RESULTS.keep(run(cell))
     print(tables())
 

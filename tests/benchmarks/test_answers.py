@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from matplotlib import pyplot as plt
+from scipy import stats
 
 from benchmarks import answers, coverage
 from benchmarks.cells import Cells
@@ -12,7 +13,7 @@ from benchmarks.cells import Cells
 SUCCESS = {"bc": 0.5, "postbc": 0.4, "postbc auto": 0.45}
 
 
-def cells(replicates, skip=(), task="lift", bonus=0.0):
+def cells(replicates, skip=(), task="lift", bonus=0.0, size=5, tries=32):
     """PostBC 10 points worse in one try, give or take; it solves what BC never does, σ-BC half of that."""
     random = np.random.default_rng(0)
     for replicate in range(replicates):
@@ -23,7 +24,8 @@ def cells(replicates, skip=(), task="lift", bonus=0.0):
             noise = 0.02 * random.standard_normal()
             success = SUCCESS.get(variant, 0.5) + noise
             row = {
-                "cell": {"task": task, "size": 5, "replicate": replicate, "variant": variant},
+                "tries": tries,
+                "cell": {"task": task, "size": size, "replicate": replicate, "variant": variant},
                 "success": success,
                 "mean_max_reward": success + bonus,
                 "best_reward": success + 2 * bonus * (variant == "postbc"),
@@ -96,7 +98,24 @@ def test_an_unfinished_set_decides_nothing(results):
     assert answers.verdict([np.array([1.0, 1.1, 1.2]), np.array([1.0])]) == "too few"  # nor one beside a whole one
 
 
-def test_an_interval_has_the_mean_of_the_groups_in_it():
-    value, low, high = answers.interval([np.array([0.0, 2.0]), np.array([10.0])])
-    assert value == pytest.approx(5.5)
-    assert (low, high) == (5.0, 6.0)
+def test_an_interval_is_students():
+    values = np.array([3.0, 5.0, 4.0, 8.0, 1.0])
+    expected = stats.ttest_1samp(values, 0).confidence_interval()
+    assert answers.interval([values]) == pytest.approx((values.mean(), *expected))
+    other = np.array([-1.0, 0.0, 0.5])
+    welch = stats.ttest_ind(values, -other, equal_var=False).confidence_interval()
+    assert answers.interval([values, other]) == pytest.approx((2.0166667, welch.low / 2, welch.high / 2))
+
+
+def test_sizes_of_one_replicate_count_once():
+    """They share demonstrations and starts: twice the same numbers are no more evidence than once."""
+    once = {("lift", 3): {0: 1.0, 1: 5.0, 2: 3.0}}
+    twice = once | {("lift", 5): {0: 1.0, 1: 5.0, 2: 3.0, 3: 9.0}}
+    assert answers.by_task(twice)["lift"].tolist() == answers.by_task(once)["lift"].tolist() == [1, 5, 3]
+
+
+def test_a_row_of_fewer_tries_tells_one_try_but_not_what_is_ever_solved(results):
+    results([*cells(4), *cells(4, size=3, tries=2)])
+    assert asked("PostBC against BC, one try").endswith("less")
+    assert asked("PostBC against BC, starts ever solved") == "+50 (+50 to +50) more"  # of the larger size alone
+    assert answers.cell(answers.complete()["lift", 3], "bc").endswith("/ – (1.00)")

@@ -7,7 +7,7 @@ import pytest
 from benchmarks import coverage, sweeps
 from benchmarks.cells import Cells
 
-MEASURED = {"success": 0.5, "zero": 0.25, "spread": 1.0, "energy": 2.0, "frames": 256, "noise": 1.25}
+MEASURED = {"tries": 8, "success": 0.5, "zero": 0.25, "spread": 1.0, "energy": 2.0, "frames": 256, "noise": 1.25}
 
 
 @pytest.fixture
@@ -33,6 +33,14 @@ def test_rows_of_both_studies_stand_side_by_side(rows):
         "| 6,000 (6,000) | postbc | 50 | 25 | 75 | 1.00 | 2.00 |" in table
     )  # solved by more than 8 tries is not solved
     assert "| Lift, 3 | auto (1.25, 1.25, 1.25) | 50 | 25 | 75 | 1.00 | 2.00 |" in table
+
+
+def test_starts_count_as_solved_in_as_many_tries_as_every_row_had(rows):
+    short = {"cell": vars(next(sweeps.cells())), "first_solved": [0, 2, 0, 1], **MEASURED, "tries": 2}
+    sweeps.RESULTS.keep(short)
+    table = sweeps.tables()
+    assert "never solved in 2 |" in table
+    assert "| 20,000 (20,000) | bc | 50 | 25 | 50 | 1.00 | 2.00 |" in table  # of 0, 2, 8 and 1
 
 
 def test_each_setting_has_every_replicate(rows):

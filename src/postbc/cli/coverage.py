@@ -18,9 +18,11 @@ PRETRAINED = Path("artifacts/pretrained")
 
 
 def coverage(
-    starts: Annotated[int, typer.Option(help="Held-out initial states, the same for every method.")] = 64,
-    tries: Annotated[int, typer.Option(help="Times each start is played, each with latent noise of its own.")] = 32,
-    workers: Annotated[int, typer.Option(help="Environments side by side.")] = 8,
+    starts: Annotated[int, typer.Option(min=1, help="Held-out initial states, the same for every method.")] = 64,
+    tries: Annotated[
+        int, typer.Option(min=1, help="Times each start is played, each with latent noise of its own.")
+    ] = 32,
+    workers: Annotated[int, typer.Option(min=1, help="Environments side by side.")] = 8,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")] = False,
 ) -> None:
     """Play the pretrained policies many times from the same starts: one try, w = 0, best of n, starts never solved.
