@@ -52,7 +52,10 @@ class Generators:
 
 
 class Ema:
-    """Exponential moving average of a module's parameters."""
+    """Exponential moving average of a module's parameters.
+
+    It forgets faster at first, so that little of the random initial weights is left even after a short training.
+    """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.decay = decay
@@ -60,9 +63,9 @@ class Ema:
         self.average = [p.detach().clone() for p in self._live]
 
     @torch.no_grad()
-    def update(self) -> None:
-        """Move the average one step towards the parameters."""
-        torch._foreach_lerp_(self.average, self._live, 1 - self.decay)
+    def update(self, step: int) -> None:
+        """Move the average towards the parameters after ``step``, counted from 0."""
+        torch._foreach_lerp_(self.average, self._live, 1 - min(self.decay, (1 + step) / (10 + step)))
 
     @torch.no_grad()
     def copy_to_module(self) -> None:
@@ -131,7 +134,7 @@ def train(
             optimiser.rate = run.schedule.rate(step)
             optimiser.minimise(value)
             if ema:
-                ema.update()
+                ema.update(step)
             if step % every == 0 or step + 1 == run.schedule.steps:
                 _check(value.detach(), f"{run.label} step {step}")
                 rows.append({"step": step, "loss": float(value.detach()), **metrics, **validate()})

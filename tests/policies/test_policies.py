@@ -24,7 +24,7 @@ from postbc.policies.value import TwinValue
 from postbc.posterior.factors import Factors
 from postbc.posterior.targets import Targets
 from postbc.storage.checkpoint import Checkpoints
-from postbc.training import Generators, Run, Schedule
+from postbc.training import Ema, Generators, Run, Schedule
 from postbc.training import train as train_loop
 
 SHAPE = PolicyShape(ObsShape(2, 2), 2, 3, 24, 2, 20, 5)
@@ -326,3 +326,23 @@ def test_a_killed_training_ends_in_the_same_policy_bit_for_bit(tmp_path):
         assert (killed > 0) == (kills > 0)
         weights.append((folder / "policy" / "model.safetensors").read_bytes())
     assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize(("steps", "most"), [(1, 0.9), (100, 1e-3), (300, 1e-3)])
+def test_little_of_the_initial_weights_is_left_in_the_average(steps, most):
+    module = torch.nn.Linear(1, 1, bias=False)
+    torch.nn.init.ones_(module.weight)
+    ema = Ema(module, 0.995)
+    torch.nn.init.zeros_(module.weight)  # all that was learned
+    for step in range(steps):
+        ema.update(step)
+    assert ema.average[0].item() <= most
+
+
+def test_the_average_settles_to_its_decay():
+    module = torch.nn.Linear(1, 1, bias=False)
+    ema = Ema(module, 0.9)
+    torch.nn.init.ones_(module.weight)
+    ema.average[0].zero_()
+    ema.update(10_000)
+    assert float(ema.average[0]) == pytest.approx(0.1)

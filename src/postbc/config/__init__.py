@@ -123,7 +123,7 @@ class PretrainConfig:
     batch: int = 256
     learning_rate: float = 1e-3
     weight_decay: float = 1e-6
-    ema: float = 0.995
+    ema: float = 0.995  # decay of the average of the weights, that is the policy; less in the first steps
     clip: float = 10.0  # largest norm of the gradient
     precision: str = "auto"  # float32 | bf16 | auto (bf16 on a GPU)
     processes: int = 1  # that train together, each with its share of the batch; 0: one a GPU
