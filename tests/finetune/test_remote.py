@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_task import BASE, ENVS, Identity
+from toy_task import BASE, CHUNK, ENVS, Identity
 
 from postbc.errors import LearnerLostError
 from postbc.finetune.algorithms import build_learner
@@ -13,6 +13,7 @@ from postbc.finetune.artifact import save_finetuned
 from postbc.finetune.driver import Arena, finetune
 from postbc.finetune.experience import Experience, Record
 from postbc.finetune.remote import RemoteLearner, start_learner
+from postbc.finetune.replay import Batch
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.sims.vector import Transition
 from postbc.storage.checkpoint import Checkpoints
@@ -165,6 +166,23 @@ def test_a_budget_of_episodes_and_updates_after_it(tmp_path):
     assert rows[-1]["env_steps"] < config.env_steps
     chunks = learner.replay.size
     assert len(steps) == chunks - 1 + 17  # learning from the first one begins with the second
+
+
+@pytest.mark.parametrize("config", [replace(SHORT, env_steps=0), replace(SHORT, env_steps=40, initial_steps=40)])
+def test_what_was_asked_for_after_a_budget_without_learning_is_learned_and_looked_at(tmp_path, config):
+    config = replace(config, algorithm="best_of_n", updates_after=17, updates_per_chunk=1.0)
+    learner, steps, looked = build_learner(Identity(), config, 0), [], []
+    learner.take(Batch(*(torch.zeros(5, *width) for width in ((2,), (CHUNK,), (), (), (2,)))), torch.zeros(5, CHUNK))
+    update = learner.update
+    learner.update = lambda: steps.append(1) or update()
+    vector = ENVS.vector(1, config.discount)
+    look = lambda policy, vector: looked.append(len(steps)) or {"success": 0.0}  # noqa: E731
+    try:
+        rows = finetune(learner, Arena(vector, list(range(1000)), Checkpoints(tmp_path / "c", "x"), look))
+    finally:
+        vector.close()
+    assert looked == [0, 17]
+    assert "critic_loss" not in rows[0] and "critic_loss" in rows[-1]
 
 
 def test_what_is_learned_after_the_budget_is_made_up_for_without_playing_again(tmp_path):

@@ -146,10 +146,9 @@ class _Run:
         progress, config, started = self.progress, self.config, time.monotonic()
         first = progress.env_steps
         bar.advance(first)
-        if self._ended():  # of a run that was killed at its end
-            self._learn_after()
-            if progress.rows[-1]["env_steps"] != progress.env_steps:
-                self._look()
+        # Where nothing is to be played, or of a run that was killed at its end.
+        if self._ended() and (self._learn_after() or progress.rows[-1]["env_steps"] != progress.env_steps):
+            self._look()
         while not self._ended():
             before = progress.env_steps
             self._step()
@@ -166,17 +165,18 @@ class _Run:
             bar.advance(progress.env_steps - before, f"success {_mean(progress.recent):.2f} {rate:.0f} steps/s")
         self.arena.journal.end()
 
-    def _learn_after(self) -> None:
-        """Once, when the budget is spent, and again after a run that was killed meanwhile."""
+    def _learn_after(self) -> bool:
+        """Once, when the budget is spent, and again after a run that was killed meanwhile; whether it was now."""
         progress, config = self.progress, self.config
         if progress.learned_after or not config.updates_after:
-            return
+            return False
         with Track("learn", config.updates_after) as bar:
             for first in range(0, config.updates_after, SLICE):
                 updates = min(SLICE, config.updates_after - first)
                 self._learn(updates / config.updates_per_chunk)
                 bar.advance(updates)
         progress.learned_after = True
+        return True
 
     def _step(self) -> None:
         """A chunk in every environment, and learning from those before it meanwhile where the learner can."""
@@ -213,9 +213,9 @@ class _Run:
         return self._last is not None and bool((self._last.terminated | self._last.truncated).all())
 
     def _learn(self, chunks: float | None = None) -> None:
-        """As much as ``chunks`` played are worth; by default one in every environment."""
+        """As much as ``chunks`` played are worth; by default one in every environment, once `initial_steps` are played."""
         progress = self.progress
-        if progress.env_steps <= self.initial_steps:
+        if chunks is None and progress.env_steps <= self.initial_steps:
             return
         with self.watch("learning"):
             progress.metrics = self.learner.learn(chunks or self.arena.vector.n) or progress.metrics
