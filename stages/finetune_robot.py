@@ -26,7 +26,7 @@ from postbc.robots.keeper import LOCKS
 from postbc.robots.lock import hold
 from postbc.robots.recorder import Recorder
 from postbc.robots.remote import RemoteRobot
-from postbc.robots.safe import label
+from postbc.robots.safe import SIMULATED, label
 from postbc.robots.session import Pace, RobotVector
 from postbc.sims.starts import ROBOT, seeds
 from postbc.storage.atomic import write_csv
@@ -68,6 +68,8 @@ def arena(config: Config, method: str, vector: RobotVector) -> Arena:
     # Another port, tighter limits or another person do not make another run: what was learned is gone on with.
     named = ("type", "state", "environment_state", "camera", "action")
     robot = {name: getattr(config.finetune_robot.robot, name) for name in named}
+    if robot["type"] == SIMULATED:  # its options are the physics, but for where it writes
+        robot["options"] = {k: v for k, v in config.finetune_robot.robot.options.items() if k != "motor_log"}
     parts = (
         asdict(config.task), robot, config.finetune_robot.replay, asdict(settings), config.seed, method,
         fingerprint(folder / POLICY),

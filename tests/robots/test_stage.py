@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -105,6 +106,23 @@ def test_a_session_that_is_killed_is_gone_on_with_and_nothing_is_lost(project):
     assert len(commands()) - len(before) <= total - len(before) + 2 * 4
     assert recorded() >= len(commands()) - 1
     assert log()[-1] == "stop"
+
+
+def test_another_simulated_physics_is_another_run_and_another_port_is_not(project):
+    from stages import finetune_robot
+
+    def run_of(**robot):
+        config = load_config()
+        robot = replace(config.finetune_robot.robot, **robot)
+        config = replace(config, finetune_robot=replace(config.finetune_robot, robot=robot))
+        where = finetune_robot.arena(config, "bc", None)
+        assert where.experience.identity == where.checkpoints.identity.encode()
+        return where.checkpoints.identity
+
+    assert run_of(options={"mass": 1.5}) == run_of(options={"mass": 1.5, "motor_log": "elsewhere"})
+    assert run_of(options={"mass": 1.5}) != run_of(options={"mass": 2.0})
+    arm = {"type": "so101_follower"}
+    assert run_of(**arm, options={"port": "/dev/ttyACM0"}) == run_of(**arm, options={"port": "/dev/ttyACM1"})
 
 
 def checked():
