@@ -78,7 +78,7 @@ def arena(config: Config, method: str, vector: RobotVector) -> Arena:
     return Arena(
         vector=vector,
         starts=seeds(ROBOT, config.seed, settings.env_steps + 2),
-        checkpoints=Checkpoints(kept, identity(*parts)),
+        checkpoints=Checkpoints(kept, identity(*parts), precious=True),
         restorable=False,
         journal=paths.journal("finetune_robot", method),
         experience=Experience(kept.with_suffix(f"{kept.suffix}.experience"), identity(*parts)),

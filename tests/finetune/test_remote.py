@@ -226,6 +226,8 @@ def test_what_another_run_has_gone_through_is_put_aside(tmp_path, caplog):
     (aside,) = tmp_path.glob("e.*")
     assert len(list(Experience(aside, "before").since(0))) == len(list(Experience(path, "now").since(0))) == 1
     assert str(aside) in caplog.text
+    Experience(path, "later").clear()
+    assert not path.exists() and len(list(tmp_path.glob("e.*"))) == 2
 
 
 @pytest.mark.parametrize("capacity", [5000, 16])

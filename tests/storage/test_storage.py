@@ -90,6 +90,23 @@ def test_a_damaged_checkpoint_leaves_the_one_before(tmp_path):
     assert checkpoints.load() is None
 
 
+def test_a_precious_checkpoint_of_another_run_is_put_aside_and_can_be_gone_on_with(tmp_path, caplog):
+    before = Checkpoints(tmp_path / "c", "before")
+    for step in range(2):
+        before.save({"step": step})
+    now = Checkpoints(tmp_path / "c", "now", precious=True)
+    assert now.load() is None
+    assert f"{tmp_path / 'c'} is of a run with other settings" in caplog.text
+    assert Checkpoints(tmp_path / "c", "before").load()["step"] == 1  # until this run has one of its own
+    for step in range(3):
+        now.save({"step": 10 + step})
+    now.clear()
+    aside = sorted(tmp_path.iterdir(), key=lambda path: len(path.name))
+    assert len(aside) == 2
+    assert all(path.name in caplog.text for path in aside)
+    assert [Checkpoints(path, "before").load()["step"] for path in aside] == [1, 0]
+
+
 keys = st.text("abc", min_size=1, max_size=3) | st.integers(0, 9)
 trees = st.recursive(st.integers(), lambda inner: st.dictionaries(keys, inner, min_size=1, max_size=3), max_leaves=6)
 

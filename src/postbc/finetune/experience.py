@@ -53,8 +53,7 @@ class Experience:
     def _append(self, body: bytes) -> None:
         assert self.path is not None  # noqa: S101 - the callers ask
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        if not self._mended:
-            self._mend()
+        self._mend()
         file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             if os.fstat(file).st_size == 0:
@@ -66,6 +65,8 @@ class Experience:
     def _mend(self) -> None:
         """Cut off what is not whole, put aside what is another run's, so that what is appended can be read."""
         assert self.path is not None  # noqa: S101 - the callers ask
+        if self._mended:
+            return
         parts, self._mended = list(self._parts()), True
         if parts and parts[0] == self.identity:
             os.truncate(self.path, sum(LENGTH.size + len(part) for part in parts))
@@ -97,4 +98,5 @@ class Experience:
     def clear(self) -> None:
         """A checkpoint holds it all."""
         if self.path is not None:
+            self._mend()
             self.path.unlink(missing_ok=True)

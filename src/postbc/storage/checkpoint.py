@@ -57,16 +57,18 @@ class Checkpoints:
     """The last two checkpoints of one run, each in a folder of its own; ignored when the run's identity changed.
 
     ``identity`` covers everything the run depends on, so a checkpoint is never continued with other settings. The older one is
-    gone on from where the newer one is damaged.
+    gone on from where the newer one is damaged. Those of another run are replaced, or put aside where they are ``precious``.
     """
 
-    def __init__(self, folder: Path, run_identity: str) -> None:
-        self.folder, self.identity = folder, run_identity
+    def __init__(self, folder: Path, run_identity: str, precious: bool = False) -> None:
+        self.folder, self.identity, self.precious = folder, run_identity, precious
         self.previous = folder.with_name(f"{folder.name}.previous")
+        self._others = False  # whether another run's lie there
 
     def save(self, state: Nested) -> None:
         """Make ``state`` (nested dictionaries of tensors and JSON values) the last checkpoint, and keep the one before."""
         tensors, values = flatten(state)
+        self._make_room()
         if self.folder.exists():
             shutil.rmtree(self.previous, ignore_errors=True)
             self.folder.rename(self.previous)
@@ -94,10 +96,20 @@ class Checkpoints:
         check_manifest(folder)
         recorded = read_json(folder / "state.json")
         if recorded["identity"] != self.identity:
+            self._others = True
+            log.warning("%s is of a run with other settings or inputs: this one begins anew.", folder)
             return None
         return unflatten({**load_tensors(folder / "state.safetensors"), **recorded["values"]})
 
+    def _make_room(self) -> None:
+        for folder in (self.folder, self.previous):
+            if self._others and self.precious and folder.exists():
+                aside = folder.with_name(f"{folder.name}.{folder.stat().st_mtime_ns}")
+                log.warning("the checkpoint of the run before is kept as %s", folder.rename(aside))
+        self._others = False
+
     def clear(self) -> None:
         """Forget the checkpoint once the finished artifact is in place."""
+        self._make_room()
         for folder in (self.folder, self.previous):
             shutil.rmtree(folder, ignore_errors=True)
