@@ -66,6 +66,7 @@ DPPO = "finetune_sim: {algorithm: dppo, dppo: {steps: 8}}\nfinetune_robot: {fine
         ("task: lift\nsize: default\nseed: ${oc.env:HOME}", "seed"),
         ("task: lift\nsize: default\nfinetune_sim: {hidden: -1}", "finetune_sim, .*: hidden = -1"),
         (f"{LIFT}finetune_sim: {{algorithm: best_of_n}}", "algorithm must be the same in both"),
+        (f"{LIFT}finetune_robot: {{finetune: {{discount: 0.9}}}}", "discount = 0.99 .*discount = 0.9 must be the same"),
         (f"{LIFT}{DPPO}pretrain: {{policy: cvae}}", "finetune_sim: dppo.*cvae policy has 0"),
         (f"{LIFT}{DPPO.replace('8', '9')}", "finetune_sim: dppo.*last 9.*has 8"),
         ("task: lift\nsize: default\npretrian: {alpha: 1}", "pretrian is no section; there is .*pretrain"),
@@ -77,6 +78,20 @@ def test_what_is_wrong_is_named(project, text, message):
     (project / "params.yaml").write_text(text)
     with pytest.raises(ConfigError, match=message):
         load_config(project)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "finetune_sim: {env_steps: 0, initial_steps: 0}\nfinetune_robot: {finetune: {discount: 0.9}}\n",
+        "finetune_robot: {replay: false, finetune: {discount: 0.9}}\n",
+        DPPO.replace("}}}", "}, discount: 0.9}}"),
+    ],
+)
+def test_where_no_replay_is_gone_on_with_the_robots_discount_is_its_own(project, text):
+    (project / "params.yaml").write_text(LIFT + text)
+    config = load_config(project)
+    assert (config.finetune_sim.discount, config.finetune_robot.finetune.discount) == (0.99, 0.9)
 
 
 def test_a_missing_file_is_named(tmp_path):

@@ -329,6 +329,12 @@ class Config:
                 f"finetune_robot.finetune goes on from what finetune_sim has learned: {', '.join(apart) or 'dppo.steps'} "
                 "must be the same in both."
             )
+        played = (sim.env_steps > 0 or sim.demonstrations) and sim.algorithm != "dppo"
+        if self.finetune_robot.replay and played and sim.discount != robot.discount:
+            raise ConfigError(
+                f"finetune_robot.replay goes on with transitions that finetune_sim.discount = {sim.discount} is in already: "
+                f"finetune_robot.finetune.discount = {robot.discount} must be the same, or replay false."
+            )
         most = 0 if self.pretrain.policy == "cvae" else self.pretrain.inference_steps
         if sim.algorithm == "dppo" and sim.dppo.steps > most:
             raise ConfigError(
