@@ -15,7 +15,7 @@ from postbc.config import Config
 from postbc.config.robot import RobotConfig
 from postbc.errors import MismatchError
 from postbc.finetune.artifact import POLICY, env_steps, save_finetuned
-from postbc.finetune.driver import Arena, finetune
+from postbc.finetune.driver import Arena, Row, check, finetune
 from postbc.finetune.experience import Experience
 from postbc.finetune.remote import RemoteLearner
 from postbc.policies.folder import load_policy
@@ -85,6 +85,13 @@ def arena(config: Config, method: str, vector: RobotVector) -> Arena:
     )
 
 
+def settle(learner: RemoteLearner, last: Row) -> None:
+    """Wait for what is learned still, and put its metrics into the ``last`` row. Raises TrainingDivergedError."""
+    if metrics := learner.settle():
+        check(metrics, learner.config, last["env_steps"])
+        last |= metrics
+
+
 def main(config: Config, options: argparse.Namespace) -> None:
     method, task = options.method, config.task
     robot = with_limits(config.finetune_robot.robot, task)
@@ -120,7 +127,7 @@ def main(config: Config, options: argparse.Namespace) -> None:
         where = arena(config, method, vector)
         rows = finetune(learner, where)
         vector.close()  # the robot rests before the last is learned
-        learner.settle()
+        settle(learner, rows[-1])
         timing = env.clock.timing.summary()
         if env.clock.waits:
             log.info("control at %d Hz: %s", task.fps, timing)

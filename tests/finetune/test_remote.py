@@ -74,6 +74,17 @@ def test_what_was_said_of_an_earlier_moment_does_not_settle_it(tmp_path):
         far.close()
 
 
+def test_what_is_learned_after_the_last_look_is_told_when_it_is_settled(tmp_path):
+    config = replace(SHORT, updates_after=99, updates_per_chunk=1.0)
+    far = RemoteLearner(finetuned(tmp_path / "f"), config, 3, waits=True)
+    try:
+        played(far, tmp_path / "c", config)
+        assert set(far.settle()) >= {"critic_loss", "q"}
+        assert far.settle() is None  # told once
+    finally:
+        far.close()
+
+
 def test_a_run_that_was_killed_goes_on_with_all_that_was_played(tmp_path):
     folder, path = finetuned(tmp_path / "f"), tmp_path / "experience"
     far, seen = RemoteLearner(folder, SHORT, 3, waits=True), []

@@ -1,6 +1,7 @@
 """The stage as it really starts, three processes on the wall's clock, killed, interrupted and gone on with."""
 
 import json
+import math
 import os
 import shutil
 import signal
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,7 +18,7 @@ import torch
 
 from postbc.compose import load_config
 from postbc.demos.store import listed_segments, read_store
-from postbc.errors import MismatchError
+from postbc.errors import MismatchError, TrainingDivergedError
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import env_steps, save_finetuned
 from postbc.policies.diffusion import DiffusionPolicy
@@ -168,6 +170,28 @@ def test_a_policy_that_is_exchanged_while_it_is_read_does_not_move_the_robot(pro
     with pytest.raises(MismatchError, match="exchanged"):
         finetune_robot.main(load_config(), SimpleNamespace(method="bc", request=False, check=False))
     assert not log()
+
+
+@pytest.mark.parametrize("q", [math.nan, -3.0])
+def test_what_is_learned_once_the_robot_rests_is_checked_and_shown(project, monkeypatch, q):
+    from stages import finetune_robot
+
+    class Late(finetune_robot.RemoteLearner):
+        def settle(self):
+            super().settle()
+            return {"q": q}
+
+    monkeypatch.setattr(finetune_robot, "RemoteLearner", Late)
+    finetuned_with(PARAMS.replace("clock: wall, lead: 1", "clock: simulated").replace("env_steps: 80", "env_steps: 8"))
+    main = partial(finetune_robot.main, load_config(), SimpleNamespace(method="bc", request=False, check=False))
+    if math.isnan(q):
+        with pytest.raises(TrainingDivergedError):
+            main()
+        assert not Path("artifacts/finetuned_robot/bc").exists()
+    else:
+        main()
+        names, *_, last = (line.split(",") for line in Path("plots/finetune_robot.bc.csv").read_text().splitlines())
+        assert last[names.index("q")] == "-3.0"
 
 
 def test_the_papers_protocol_collects_then_learns_then_plays_the_best_of_several(project):

@@ -219,7 +219,7 @@ class _Run:
             return
         with self.watch("learning"):
             progress.metrics = self.learner.learn(chunks or self.arena.vector.n) or progress.metrics
-        _check(progress.metrics, self.config, progress)
+        check(progress.metrics, self.config, progress.env_steps)
 
     def _look(self) -> None:
         """Add a row to the learning curve; remember the policy if it is the best so far."""
@@ -259,9 +259,9 @@ def _count(progress: Progress, step: Transition) -> None:
     progress.recent.extend(bool(success) for success in step.success[over])
 
 
-def _check(metrics: Metrics, config: FinetuneConfig, progress: Progress) -> None:
+def check(metrics: Metrics, config: FinetuneConfig, env_steps: int) -> None:
     """Raise TrainingDivergedError, with what to try, for numbers that cannot come right again."""
-    after = f"finetuning diverged after {progress.env_steps} steps"
+    after = f"finetuning diverged after {env_steps} steps"
     if not all(map(math.isfinite, metrics.values())):
         raise TrainingDivergedError(f"{after}: {metrics}. Lower learning_rate or updates_per_chunk.")
     largest = EXPLODED / (1 - config.discount) if config.discount < 1 else math.inf

@@ -92,11 +92,10 @@ class RemoteLearner(Learner):
         self._ask(settle=not self.waits)
         if not self.waits or self._there():
             self._take()
-        metrics, self._metrics = self._metrics, None
-        return metrics
+        return self._told()
 
-    def settle(self) -> None:
-        """Wait until everything has been learned, and take over the result."""
+    def settle(self) -> Metrics | None:
+        """Wait until everything has been learned, and take over the result; metrics of the last gradient step not told yet."""
         if self._asked:  # of a moment before the last was handed over
             self._take()
         self._look()
@@ -106,6 +105,7 @@ class RemoteLearner(Learner):
                 before = self.behind
                 self._look()
                 bar.advance(round(before) - round(self.behind))
+        return self._told()
 
     def policy(self) -> Policy:
         """As far as this side knows."""
@@ -161,6 +161,10 @@ class RemoteLearner(Learner):
         self._metrics = metrics or self._metrics
         self.acting.load(_tree(values, arrays))
         self._asked = False
+
+    def _told(self) -> Metrics | None:
+        metrics, self._metrics = self._metrics, None
+        return metrics
 
     def _send(self, name: str, *arguments: Any, **arrays: np.ndarray) -> None:
         with self._guarded():
