@@ -5,8 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_task import BASE, CHUNK, ENVS, Identity
+from toy_task import BASE, CHUNK, ENVS, SHAPE, Identity
 
+from postbc.config import DppoConfig
 from postbc.errors import LearnerLostError
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import save_finetuned
@@ -112,6 +113,29 @@ def test_a_run_that_was_killed_goes_on_with_all_that_was_played(tmp_path):
     assert at + sum(stored) == rows[-1]["env_steps"] >= SHORT.env_steps  # counted once, learned from again
     assert stored[: len(kept)] == [int(record.step.steps.sum()) for record in kept]
     assert not list(Experience(path, "y").since(0))
+
+
+@pytest.mark.parametrize(("algorithm", "chunks"), [("dsrl", [1, 2, 3, 4, 5]), ("dppo", [2, 4])])
+def test_a_rollout_that_is_made_up_for_ends_with_an_episode(tmp_path, algorithm, chunks):
+    """A policy that is improved in the middle of an episode did not play the rest of it."""
+    config = replace(SHORT, algorithm=algorithm, env_steps=9, dppo=DppoConfig(steps=2, rollout=1))
+    learner, kept, stored, learned = (
+        build_learner(DiffusionPolicy(SHAPE), config, 0),
+        Experience(tmp_path / "e", "x"),
+        [],
+        [],
+    )
+    for number, over in enumerate([False, True, False, True, False]):
+        step = replace(transition(0), terminated=np.array([over]), truncated=np.array([False]))
+        kept.add(Record(torch.zeros(1, 2), torch.zeros(1, 3), step, 2 * (number + 1), 1 + (number + 1) // 2))
+    learner.store = lambda *_: stored.append(1)
+    learner.learn = lambda _: learned.append(len(stored))
+    vector = ENVS.vector(1, config.discount)
+    try:
+        finetune(learner, Arena(vector, [1, 2, 3], Checkpoints(tmp_path / "c", "x"), restorable=False, experience=kept))
+    finally:
+        vector.close()
+    assert learned == chunks
 
 
 def transition(number):

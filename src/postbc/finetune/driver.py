@@ -127,7 +127,8 @@ class _Run:
             begun, over = record.starts_used, bool((record.step.terminated | record.step.truncated).all())
             self._take(record.obs, record.choice, record.step)
             self.progress.starts_used = record.starts_used
-            self._learn()
+            if self.learner.overlaps or over:  # as it was when this was played
+                self._learn()
 
     def _reset(self) -> np.ndarray:
         self.learner.cut()
