@@ -1,5 +1,6 @@
 """Pieces of DPPO against closed forms."""
 
+import copy
 import math
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from toy_task import CHUNK, SHAPE
 
 from postbc.config import DppoConfig, FinetuneConfig
 from postbc.finetune.algorithms import build_learner
+from postbc.finetune.artifact import continue_from, save_finetuned
 from postbc.finetune.dppo import RewardScale, Rollout, advantages, clip_schedule, step_weights, surrogate
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.flow import FlowPolicy
@@ -23,6 +25,7 @@ CONFIG = FinetuneConfig(
     layers=1,
     dppo=DppoConfig(steps=3, min_std=0.15, min_log_std=0.2),
 )
+TWO = replace(CONFIG, dppo=replace(CONFIG.dppo, steps=2))
 KINDS = {"diffusion": DiffusionPolicy, "flow": FlowPolicy}
 
 
@@ -143,6 +146,19 @@ def test_rewards_are_scaled_by_the_spread_of_their_discounted_sums():
         sums[over] = 0
     assert scale.std == pytest.approx(np.std(seen), rel=1e-5)
     assert RewardScale(1).std == 1
+
+
+def test_the_scale_of_rewards_is_gone_on_with_as_the_value_is(tmp_path):
+    model = DiffusionPolicy(SHAPE)
+    learner, robot, fresh = (build_learner(copy.deepcopy(model), replace(TWO, envs=envs), 0) for envs in (3, 1, 1))
+    learner.scale.update(torch.tensor([1.0, 5.0, 3.0]), torch.ones(3), torch.zeros(3, dtype=torch.bool))
+    save_finetuned(learner, 0, tmp_path / "f")
+    continue_from(robot, tmp_path / "f")
+    assert robot.scale.std == learner.scale.std == pytest.approx(np.std([1, 5, 3]))
+    assert robot.scale.sums.tolist() == [0]
+    weights = {name: own for name, own in learner.weights().items() if name != "scale"}
+    fresh.continue_from(learner.policy(), weights)  # of a folder from before they went together
+    assert fresh.scale.std == 1
 
 
 def test_where_the_environments_begin_anew_no_advantage_is_carried_over():

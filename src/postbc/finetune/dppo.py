@@ -21,7 +21,7 @@ from dataclasses import dataclass, fields
 
 import torch
 from jaxtyping import Bool, Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from postbc.adam import AdamW
 from postbc.config import DppoConfig, FinetuneConfig
@@ -84,11 +84,18 @@ def surrogate(
     return -torch.minimum(ratio * advantage, clipped * advantage).mean()
 
 
-class RewardScale:
-    """Running variance (Welford) of the discounted sum of rewards in each environment."""
+class RewardScale(nn.Module):
+    """Running variance (Welford) of the discounted sum of rewards in each environment; goes with the value learned in it."""
+
+    count: Tensor
+    mean: Tensor
+    square: Tensor
 
     def __init__(self, envs: int) -> None:
-        self.sums, self.count, self.mean, self.square = torch.zeros(envs), 0.0, 0.0, 0.0
+        super().__init__()
+        self.sums = torch.zeros(envs)  # of the episodes that are being played: no other run goes on with them
+        for name in ("count", "mean", "square"):
+            self.register_buffer(name, torch.zeros((), dtype=torch.float64))
 
     def update(self, reward: Float[Tensor, "n"], discount: Float[Tensor, "n"], over: Bool[Tensor, "n"]) -> None:
         """Take in one chunk's rewards."""
@@ -104,14 +111,6 @@ class RewardScale:
     def std(self) -> float:
         """1 before anything varied."""
         return math.sqrt(self.square / self.count) if self.count > 1 and self.square > 0 else 1.0
-
-    def state(self) -> Nested:
-        """Everything it knows."""
-        return {"sums": self.sums, "count": self.count, "mean": self.mean, "square": self.square}
-
-    def restore(self, state: Nested) -> None:
-        """Put back what :meth:`state` returned."""
-        self.sums, self.count, self.mean, self.square = state["sums"], state["count"], state["mean"], state["square"]
 
 
 class Dppo(Learner):
@@ -136,7 +135,7 @@ class Dppo(Learner):
         self.tuned = self.tunable.tuned.requires_grad_(True)
         self.value = ResidualMlp(model.observer.features, 1, config.hidden, config.layers)
         self.scale, self.clips = RewardScale(config.envs), clip_schedule(self.settings)
-        self.modules = {"tuned": self.tuned, "value": self.value}
+        self.modules = {"tuned": self.tuned, "value": self.value, "scale": self.scale}
         self.optimisers = {
             "tuned": AdamW(self.tuned.parameters(), config.learning_rate),
             "value": AdamW(self.value.parameters(), self.settings.critic_learning_rate),
@@ -151,7 +150,7 @@ class Dppo(Learner):
                 f"finetune_robot.finetune.dppo.steps = {self.settings.steps}, the finetuned policy has "
                 f"{policy.model.shape.tuned_steps}: other steps would read the tuned network."
             )
-        super().continue_from(policy, weights)
+        super().continue_from(policy, {"scale": self.scale.state_dict(), **weights})  # older folders hold none
 
     def _std(self, number: int, floor: float) -> float:
         return max(self.tunable.std(number), floor)
@@ -262,12 +261,12 @@ class Dppo(Learner):
     def state(self) -> Nested:
         """Everything needed to go on exactly from here, the rollout so far with it."""
         played = {name: torch.stack(rows) for name, rows in self.played.items() if rows}
-        return {**super().state(), "played": played, "scale": self.scale.state(), "updates": self.updates}
+        return {**super().state(), "played": played, "sums": self.scale.sums, "updates": self.updates}
 
     def restore(self, state: Nested) -> None:
         """Put back what :meth:`state` returned."""
         super().restore(state)
         stored = state.get("played", {})
         self.played = {name: list(stored[name].unbind(0)) if name in stored else [] for name in self.played}
-        self.scale.restore(state["scale"])
+        self.scale.sums = state["sums"]
         self.updates = int(state["updates"])
