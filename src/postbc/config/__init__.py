@@ -199,9 +199,9 @@ class FinetuneConfig:
     """The finetuner, its budget and what it learns with."""
 
     algorithm: str = "dsrl"  # dsrl | dsrl_na (noise-aliased) | best_of_n | dppo
-    env_steps: int = 8000  # budget, in control steps over all environments; 0: the policy is left as it is
+    env_steps: int = 8000  # budget, in control steps over all environments; 0: none, yet a new actor or critic chooses
     episodes: int | None = None  # budget in episodes, whichever is spent first
-    initial_steps: int = 1500  # of env_steps, played with w ~ N(0, I) before learning
+    initial_steps: int = 1500  # of env_steps, before learning: w ~ N(0, I), or the actor gone on with; not dppo
     envs: int = 2
     updates_per_chunk: float = 4.0  # gradient steps per chunk played
     updates_after: int = 0  # gradient steps when the budget is spent
