@@ -1,6 +1,7 @@
 """A learner in a process of its own: the same run, nothing delayed, and nothing lost when a process dies."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,13 +14,14 @@ from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import save_finetuned
 from postbc.finetune.driver import Arena, finetune
 from postbc.finetune.experience import Experience, Record
-from postbc.finetune.remote import RemoteLearner, start_learner
+from postbc.finetune.remote import RemoteLearner, _Learning, start_learner
 from postbc.finetune.replay import Batch
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.sims.vector import Transition
 from postbc.storage.checkpoint import Checkpoints
 
 SHORT = replace(BASE, env_steps=120, initial_steps=0, envs=1, batch=16, checkpoint_every=50)
+WIDTHS = (2,), (CHUNK,), (), (), (2,)  # of a batch
 
 
 def finetuned(folder, config=SHORT):
@@ -84,6 +86,21 @@ def test_what_is_learned_after_the_last_look_is_told_when_it_is_settled(tmp_path
         assert far.settle() is None  # told once
     finally:
         far.close()
+
+
+@pytest.mark.parametrize("updates", [0.5, 1.0, 3.0, 49.0])
+def test_the_learning_process_listens_between_gradient_steps(monkeypatch, updates):
+    steps, listened, said = [], [], [(["learn", 2.0], {}), (["learn", 4.0], {})]
+    monkeypatch.setattr("postbc.finetune.remote.receive", lambda pipe: said.pop())
+    pipe = SimpleNamespace(poll=lambda seconds: listened.append(len(steps)) or bool(said))
+    learning = _Learning(pipe)
+    learning.learner = build_learner(Identity(), replace(SHORT, updates_per_chunk=updates), 0)
+    learning.learner.take(Batch(*(torch.zeros(5, *width) for width in WIDTHS)), torch.zeros(5, CHUNK))
+    learning.learner.update = lambda: steps.append(1)
+    with pytest.raises(IndexError):  # nothing is owed, and nothing said any more
+        learning.run()
+    assert len(steps) == 6 * updates
+    assert max(np.diff([*listened, len(steps)])) == 1
 
 
 def test_a_run_that_was_killed_goes_on_with_all_that_was_played(tmp_path):
@@ -207,7 +224,7 @@ def test_a_budget_of_episodes_and_updates_after_it(tmp_path):
 def test_what_was_asked_for_after_a_budget_without_learning_is_learned_and_looked_at(tmp_path, config):
     config = replace(config, algorithm="best_of_n", updates_after=17, updates_per_chunk=1.0)
     learner, steps, looked = build_learner(Identity(), config, 0), [], []
-    learner.take(Batch(*(torch.zeros(5, *width) for width in ((2,), (CHUNK,), (), (), (2,)))), torch.zeros(5, CHUNK))
+    learner.take(Batch(*(torch.zeros(5, *width) for width in WIDTHS)), torch.zeros(5, CHUNK))
     update = learner.update
     learner.update = lambda: steps.append(1) or update()
     vector = ENVS.vector(1, config.discount)

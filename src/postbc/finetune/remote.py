@@ -5,6 +5,7 @@ to learn from it, and takes over the weights of the other as a whole, between tw
 (``waits`` false) it waits for every gradient step, so that a run is the same every time.
 """
 
+import math
 import os
 import time
 from collections.abc import Iterator
@@ -199,7 +200,8 @@ class _Learning:
             if self.owed <= 0 or (self.pipe.poll(0) and not self._settling):
                 self._hear(*receive(self.pipe))
                 continue
-            chunks = min(1.0, self.owed)
+            # At most one gradient step; a power of two, so that no rounding makes it learn other than in one process.
+            chunks = min(2.0 ** -math.frexp(self.learner.config.updates_per_chunk)[1], self.owed)
             self.metrics = self.learner.learn(chunks) or self.metrics
             self.owed -= chunks
             if self._settling and self.owed <= 0:
