@@ -187,6 +187,16 @@ def played(scale):
     return learner.learn(2)
 
 
+def test_a_rollout_of_one_chunk_is_no_divergence():
+    config = replace(TWO, envs=1, dppo=replace(TWO.dppo, rollout=1))
+    learner = build_learner(DiffusionPolicy(SHAPE), config, 0)
+    choice, _ = learner.act(torch.zeros(1, 2), False)
+    obs, flags, numbers = np.zeros((1, 2), np.float32), np.zeros(1, bool), np.ones(1)
+    step = Transition(obs, obs, numbers, flags, flags, numbers, flags, numbers, numbers)
+    learner.store(torch.zeros(1, 2), choice, step)
+    assert all(map(math.isfinite, learner.learn(1).values()))
+
+
 def test_a_rollout_knows_what_followed_and_the_scale_of_rewards_does_not_matter():
     small, large = played(1.0), played(100.0)
     assert large["reward_std"] == pytest.approx(100 * small["reward_std"])

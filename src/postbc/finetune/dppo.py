@@ -251,7 +251,8 @@ class Dppo(Learner):
             if metrics.get("kl", 0.0) > settings.target_kl:
                 break
         self.updates += 1
-        explained = 1 - (target - value.flatten()).var() / target.var().clamp_min(1e-8)
+        left = (target - value.flatten()).var(unbiased=False)
+        explained = 1 - left / target.var(unbiased=False).clamp_min(1e-8)
         return metrics | {"explained_variance": float(explained), "reward_std": self.scale.std}
 
     def policy(self) -> Policy:
