@@ -163,7 +163,9 @@ def test_the_scale_of_rewards_is_gone_on_with_as_the_value_is(tmp_path):
 
 def test_where_the_environments_begin_anew_no_advantage_is_carried_over():
     learner = build_learner(DiffusionPolicy(replace(SHAPE, inference_steps=4)).eval(), CONFIG, 0)
-    learner.cut()  # before anything was played
+    learner.scale.sums += 1
+    learner.cut()  # a rollout that was learned from has ended just before
+    assert not learner.scale.sums.any()
     for name in learner.played:
         learner.played[name] = [torch.zeros(3, dtype=torch.bool)] * 2
     learner.cut()

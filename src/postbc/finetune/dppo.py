@@ -197,7 +197,7 @@ class Dppo(Learner):
         """What was played last is not gone on with."""
         if self.played["over"]:
             self.played["over"][-1] = torch.ones_like(self.played["over"][-1])
-            self.scale.sums.zero_()
+        self.scale.sums.zero_()
 
     def learn(self, chunks: float) -> Metrics | None:
         """Improve the policy once the rollout is full; then it begins anew."""
