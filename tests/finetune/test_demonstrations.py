@@ -5,12 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from toy_task import BASE, CHUNK, Identity
+from toy_task import BASE, CHUNK, SHAPE, Identity
 
+from postbc.config import DppoConfig
 from postbc.demos.frames import stack_frames
 from postbc.errors import ConfigError
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.demonstrations import show, transitions
+from postbc.policies.diffusion import DiffusionPolicy
 
 DISCOUNT, H = 0.9, 3
 
@@ -73,6 +75,8 @@ def test_what_is_known_goes_into_the_replay(algorithm):
         show(learner, replace(frames, reward=None, success=None))
 
 
-def test_dsrl_has_no_noise_for_them():
-    with pytest.raises(ConfigError, match="dsrl_na"):
-        show(build_learner(Identity(), BASE, 0), recorded([9], [True]))
+@pytest.mark.parametrize(("algorithm", "why"), [("dsrl", "latent noise"), ("dppo", "its own rollouts")])
+def test_who_cannot_learn_from_them_says_why(algorithm, why):
+    config = replace(BASE, algorithm=algorithm, dppo=DppoConfig(steps=2))
+    with pytest.raises(ConfigError, match=f"{algorithm} learns from {why}.*dsrl_na"):
+        show(build_learner(DiffusionPolicy(SHAPE), config, 0), recorded([9], [True]))

@@ -46,9 +46,9 @@ def show(learner: Learner, frames: Frames) -> int:
     """
     algorithm = learner.config.algorithm
     if not isinstance(learner, OffPolicy) or algorithm not in ("dsrl_na", "best_of_n"):
+        source = "its own rollouts alone" if algorithm == "dppo" else "latent noise, which demonstrations do not have"
         raise ConfigError(
-            f"{algorithm} learns from latent noise, which demonstrations do not have; finetune_sim.demonstrations goes "
-            "with dsrl_na and best_of_n."
+            f"{algorithm} learns from {source}; finetune_sim.demonstrations goes with dsrl_na and best_of_n."
         )
     if frames.reward is None or not bool(frames.success.any() if frames.success is not None else False):
         raise ConfigError("the recordings hold no success to learn from: set finetune_sim.demonstrations to false.")
