@@ -1,5 +1,10 @@
 import os
+import re
+import shlex
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,6 +59,33 @@ def test_the_manifest_notices_every_change(tmp_path, harm):
     (tmp_path / NAME).unlink()
     with pytest.raises(IntegrityError, match="never finished"):
         check_manifest(tmp_path)
+
+
+def test_what_to_do_about_damage_restores_it_and_leaves_what_dvc_does_not_have(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder, recorded = Path("artifacts/made/policy of bc"), Path("data/recorded")
+    for place in (folder, recorded):
+        place.mkdir(parents=True)
+        (place / "weights").write_text("good")
+    write_manifest(folder)
+    dvc = [sys.executable, "-m", "dvc"]
+    for arguments in (["init", "--quiet", "--no-scm"], ["add", "--quiet", "artifacts/made", "data"]):
+        subprocess.run([*dvc, *arguments], check=True)
+    (recorded / "later").write_text("not added yet")
+    (folder / "weights").write_text("bad")
+    with pytest.raises(IntegrityError) as error:
+        check_manifest(folder)
+    advice = re.search(r"`dvc (checkout .*?)`", str(error.value))
+    subprocess.run([*dvc, *shlex.split(advice[1])], check=True)
+    check_manifest(folder)
+    assert (recorded / "later").is_file()
+
+
+def test_a_damaged_checkpoint_is_to_be_deleted(tmp_path):
+    Checkpoints(tmp_path / ".work" / "fit", "mine").save({"step": 3})
+    (tmp_path / ".work" / "fit" / "state.json").write_text("{}")
+    with pytest.raises(IntegrityError, match=r"Delete the folder .*fit and run `dvc repro`\.$"):
+        Checkpoints(tmp_path / ".work" / "fit", "mine").load()
 
 
 def test_a_checkpoint_comes_back_exactly_and_only_to_its_own_run(tmp_path):

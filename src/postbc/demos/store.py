@@ -12,6 +12,7 @@ carries a zstd checksum.
 
 import hashlib
 import json
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,7 +27,7 @@ from postbc.demos.episode import Episode, common
 from postbc.errors import DataError, IntegrityError
 from postbc.storage.atomic import atomic_folder, write_json
 from postbc.storage.manifest import NAME as MANIFEST
-from postbc.storage.manifest import check_manifest, fingerprint, write_manifest
+from postbc.storage.manifest import check_manifest, fingerprint, restoring, write_manifest
 
 INDEX = "store.json"
 FORMAT = 2
@@ -92,7 +93,7 @@ def _index(store: Path) -> dict[str, Any]:
     if index.get("format") != FORMAT:
         raise DataError(f"{store} has format {index.get('format')}, this version reads format {FORMAT}.")
     if index.pop("sha256", None) != _digest(index):
-        raise IntegrityError(f"{path} is damaged. Run `dvc checkout --force`.")
+        raise IntegrityError(f"{path} is damaged. Run `dvc checkout --force {shlex.quote(str(path))}`.")
     return index
 
 
@@ -106,7 +107,7 @@ def segment_names(store: Path) -> list[str]:
         folder = inside(store, segment["name"])
         check_manifest(folder)
         if fingerprint(folder) != segment["fingerprint"]:
-            raise IntegrityError(f"{folder} is not the segment that {store / INDEX} lists. Run `dvc checkout --force`.")
+            raise IntegrityError(f"{folder} is not the segment that {store / INDEX} lists. {restoring(folder)}")
     return [segment["name"] for segment in index["segments"]]
 
 

@@ -1,6 +1,7 @@
 """A manifest lists path, size and sha256 of every file in an artifact folder; it is written last, as the commit mark."""
 
 import hashlib
+import shlex
 from pathlib import Path
 
 from postbc.errors import IntegrityError
@@ -31,6 +32,14 @@ def write_manifest(folder: Path) -> None:
     write_json(folder / NAME, describe(folder))
 
 
+def restoring(folder: Path) -> str:
+    """What to do where ``folder`` is damaged."""
+    if ".work" in folder.parts:  # a checkpoint, of which DVC knows nothing
+        return f"Delete the folder {folder} and run `dvc repro`."
+    # Without a target DVC would reset every output, and delete demonstrations and recordings that were not added yet.
+    return f"Run `dvc checkout --force {shlex.quote(str(folder))}`, or delete the folder and run `dvc repro`."
+
+
 def check_manifest(folder: Path) -> None:
     """Compare every file with the manifest.
 
@@ -41,12 +50,12 @@ def check_manifest(folder: Path) -> None:
     try:
         recorded, found = read_json(folder / NAME), describe(folder)
     except ValueError as error:
-        raise IntegrityError(f"{folder / NAME} is damaged ({error}). Run `dvc checkout --force`.") from error
+        raise IntegrityError(f"{folder / NAME} is damaged ({error}). {restoring(folder)}") from error
     for name in sorted(recorded.keys() | found.keys()):
         if recorded.get(name) != found.get(name):
             raise IntegrityError(
                 f"{folder / name} differs from the manifest: recorded {recorded.get(name)}, found "
-                f"{found.get(name)}. Run `dvc checkout --force`, or delete the folder and run `dvc repro`."
+                f"{found.get(name)}. {restoring(folder)}"
             )
 
 
