@@ -42,7 +42,10 @@ def run(stage: Callable[[Config, argparse.Namespace], None], parser: argparse.Ar
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     die_with_parent()  # so that no stage, and no robot, goes on unsupervised
     for number in STOPPING:  # also where the background of a script would ignore them
-        signal.signal(number, _terminate)
+        if (
+            number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
+        ):  # nohup: it is to outlive its terminal
+            signal.signal(number, _terminate)
     try:
         stage(load_config(), options)
     except PostbcError as error:

@@ -1,0 +1,26 @@
+"""How stages end."""
+
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+from closure import ROOT
+
+STAGE = """
+import os, signal
+from stages import running
+running.load_config = lambda: None
+running.run(lambda *_: os.kill(os.getpid(), signal.NUMBER), running.arguments("", method=False))
+"""
+
+
+@pytest.mark.parametrize(
+    ("number", "ignored", "status"), [("SIGHUP", True, 0), ("SIGHUP", False, 130), ("SIGINT", True, 130)]
+)
+def test_a_stage_outlives_its_terminal_under_nohup_alone(number, ignored, status):
+    ignoring = (lambda: signal.signal(getattr(signal, number), signal.SIG_IGN)) if ignored else None
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (ROOT / "src", ROOT)))}
+    command = [sys.executable, "-c", STAGE.replace("NUMBER", number)]
+    assert subprocess.run(command, cwd=ROOT, env=environment, preexec_fn=ignoring, check=False).returncode == status
