@@ -12,8 +12,10 @@ help: ## this list
 setup: ## .venv with what requirements.lock says (a second time: nothing to do)
 	@scripts/setup
 
-demo: setup ## the default pipeline: demonstrations in, registered robot policies and reports/index.html out
-	dvc pull --quiet data.dvc
+data/lift: | setup # DVC itself refuses, or with --force deletes, files under data/ that were not added yet
+	dvc pull data/lift
+
+demo: setup data/lift ## the default pipeline: demonstrations in, registered robot policies and reports/index.html out
 	dvc repro
 	@python -m stages.report --table
 
@@ -65,8 +67,7 @@ reproduce-quick: setup ## the paper's comparison (2 hours, resumable): benchmark
 	done; wait
 	python -m benchmarks.claims
 
-bench-pretrain: setup ## how fast a policy trains and samples, beside LeRobot's: a table, and benchmarks/results/pretrain.json
-	dvc pull --quiet data.dvc
+bench-pretrain: setup data/lift ## how fast a policy trains and samples, beside LeRobot's: a table, and benchmarks/results/pretrain.json
 	python -m benchmarks.pretrain
 
 bench-finetune: setup ## how fast finetuning learns and plays, beside stable-baselines3: tables, and benchmarks/results/finetune.json
