@@ -24,6 +24,7 @@ from postbc.sims.rendering import RenderingUnavailableError, choose_backend
 from postbc.sims.starts import EVALUATION, VERSION, seeds
 from postbc.sims.vector import ChunkEnvs, ChunkVector
 from postbc.storage.atomic import atomic_folder, write_csv, write_json
+from postbc.storage.manifest import fingerprint
 from stages import paths
 from stages.running import arguments, log, run
 
@@ -54,6 +55,15 @@ def environments(config: Config) -> tuple[ChunkEnvs, ChunkEnvs | None]:
 def simulator(config: Config) -> dict[str, Any]:
     """What numbers must share to be compared: simulator, its versions, the list of starts."""
     return {**get_task(config.task.env).describe(config.task.options)["versions"], "starts": VERSION}
+
+
+def fingerprints(config: Config) -> dict[str, dict[str, str]]:
+    """Life → method → which policy that is: its numbers are no other's."""
+    finetuned = {"finetuned_sim": paths.FINETUNED_SIM, "finetuned_robot": paths.FINETUNED_ROBOT}
+    pretrained = {"pretrained": {m: fingerprint(paths.PRETRAINED / m) for m in config.methods}}
+    return pretrained | {
+        life: {m: fingerprint(f / m / POLICY) for m in config.methods} for life, f in finetuned.items()
+    }
 
 
 def covering(config: Config) -> dict[str, Policy]:
@@ -104,7 +114,8 @@ def main(config: Config, _: argparse.Namespace) -> None:
             chosen = starts[: settings.coverage_starts]
             table["coverage"] = coverage(policies, sim, chosen, settings.coverage_tries)
     write_csv(paths.PLOTS / "actions.csv", action_samples(policies, paths.POSTERIOR))
-    write_json(paths.METRICS / "evaluation.json", {**table, "simulator": simulator(config)})
+    table |= {"simulator": simulator(config), "policies": fingerprints(config)}
+    write_json(paths.METRICS / "evaluation.json", table)
     write_videos(config, starts[0], paths.VIDEOS)
 
 

@@ -96,6 +96,13 @@ def test_new_weights_compete_with_the_old_ones_under_the_same_setting(root):
     assert by_alias(rows, "champion")["postbc-lift-bc"] == "pretrained"
 
 
+def test_results_of_other_weights_are_refused(root):
+    make_policy(root / "artifacts/finetuned_sim/bc/policy", 99)
+    with pytest.raises(DataError, match=r"another policy than .*finetuned_sim/bc/policy, .*: run `dvc repro`"):
+        register_run(root, config())
+    assert not (root / "mlartifacts").exists()
+
+
 def test_critics_stay_with_their_policys_champion(root):
     register_run(root, config())
     make_policy(root / "artifacts/finetuned_sim/postbc/policy", 98)

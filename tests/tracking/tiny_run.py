@@ -14,7 +14,8 @@ from postbc.policies.policy import Latent
 from postbc.posterior.ensemble import Ensemble
 from postbc.posterior.models import save_model
 from postbc.storage.atomic import write_json
-from postbc.storage.manifest import write_manifest
+from postbc.storage.manifest import fingerprint, write_manifest
+from postbc.tracking.models import POLICIES
 
 SHAPE = PolicyShape(ObsShape(3, 2), 2, 4, hidden=8, layers=1, denoising_steps=10, inference_steps=2)
 LOCK = """schema: '2.0'
@@ -53,10 +54,14 @@ def result(success: float, env_steps: int = 0) -> dict[str, Any]:
 
 
 def make_evaluation(root: Path, simulator: dict[str, str] | None = None, **lives: dict[str, float]) -> None:
-    """Write metrics/evaluation.json: life → method → success; finetuning costs 1000 steps a life."""
+    """Write metrics/evaluation.json of the policies there are: life → method → success; finetuning costs 1000 steps a life."""
     steps = {"finetuned_sim": 1000, "finetuned_sim_on_robot": 1000, "finetuned_robot": 2000}
     rows = {life: {m: result(s, steps.get(life, 0)) for m, s in row.items()} for life, row in lives.items()}
-    write_json(root / "metrics/evaluation.json", {**rows, "simulator": simulator or {}})
+    policies = {
+        life: {m: root / path.format(method=m) for m in ("bc", "postbc")} for life, (path, _) in POLICIES.items()
+    }
+    known = {life: {m: fingerprint(path) for m, path in by.items() if path.is_dir()} for life, by in policies.items()}
+    write_json(root / "metrics/evaluation.json", {**rows, "simulator": simulator or {}, "policies": known})
 
 
 def make_run(root: Path) -> None:

@@ -61,6 +61,9 @@ class Evaluation:
     differences: dict[str, Difference]
     coverage: dict[str, Any] | None = None  # measure, methods, difference; see postbc.evaluation.coverage
     simulator: dict[str, Any] = field(default_factory=dict)  # what numbers must share to be compared
+    policies: dict[str, dict[str, str]] = field(
+        default_factory=dict
+    )  # life → method → fingerprint of what was measured
 
     @property
     def methods(self) -> list[str]:
@@ -97,7 +100,7 @@ def read_evaluation(root: Path) -> Evaluation:
     path = root / EVALUATION
     try:
         raw = read_json(path)
-        others = sorted(raw.keys() - LIVES.keys() - {"difference", "simulator", "coverage"})
+        others = sorted(raw.keys() - LIVES.keys() - {"difference", "simulator", "policies", "coverage"})
         order = [*(k for k in LIVES if k in raw), *others]
         results = {life: {m: _result(row) for m, row in raw[life].items()} for life in order}
         differences = {k: difference_of(v) for k, v in raw.get("difference", {}).items()}
@@ -105,7 +108,7 @@ def read_evaluation(root: Path) -> Evaluation:
         raise DataError(f"{path} is missing: run `dvc repro` (its evaluate stage writes it).") from error
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise DataError(f"{path} is no evaluation ({error!r}); run `dvc repro -f -s evaluate`.") from error
-    return Evaluation(results, differences, raw.get("coverage"), raw.get("simulator", {}))
+    return Evaluation(results, differences, raw.get("coverage"), raw.get("simulator", {}), raw.get("policies", {}))
 
 
 def read_curve(path: Path) -> dict[str, list[float]]:

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from postbc.config import Config
+from postbc.errors import DataError
 from postbc.progress import track
-from postbc.reporting.results import Evaluation, read_evaluation
+from postbc.reporting.results import EVALUATION, Evaluation, read_evaluation
 from postbc.storage.checkpoint import flatten, identity
 from postbc.storage.manifest import fingerprint
 from postbc.tracking.champion import Standing, champion, results_of
@@ -26,7 +27,8 @@ def register_run(root: Path, config: Config) -> list[dict[str, Any]]:
     """Register every model of the run below ``root``; a row for each: name, version, life, sha256, aliases.
 
     Registering the same content again adds no version and no MLflow run, and moves no alias that is there.
-    Raises DataError for a missing evaluation or model, IntegrityError for altered bytes.
+    Raises DataError for a missing model, for an evaluation that is missing or of other policies, IntegrityError for altered
+    bytes.
     """
     registry = Registry(resolve_uri(config.register.tracking_uri, root), config.register.prefix)
     evaluation = read_evaluation(root)
@@ -35,6 +37,7 @@ def register_run(root: Path, config: Config) -> list[dict[str, Any]]:
     models = [
         replace(m, path=root / m.path, tags=git | dvc_hashes(root, m.path.as_posix())) for m in models_of(root, config)
     ]
+    _require_measured(models, evaluation)
     content = identity([fingerprint(m.path) for m in models], _settings(config), asdict(evaluation))
     with in_our_words(registry.uri, "Registering the run"):
         run_id, finished = _open_run(registry, content, config)
@@ -45,6 +48,15 @@ def register_run(root: Path, config: Config) -> list[dict[str, Any]]:
             _record(registry, run_id, versions, evaluation, setting)
             _log_run(registry, run_id, config, evaluation, root)
         return [_row(registry, model, version) for model, version in versions]
+
+
+def _require_measured(models: list[ModelFolder], evaluation: Evaluation) -> None:
+    for model in models:
+        measured = evaluation.policies.get(model.life, {}).get(model.method)
+        if _numbers(model, evaluation) and measured != fingerprint(model.path):
+            raise DataError(
+                f"{EVALUATION} measured another policy than the one in {model.path}, or does not say which: run `dvc repro`."
+            )
 
 
 def _settings(config: Config) -> dict[str, Any]:
