@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 from tiny_run import config, make_critics, make_evaluation, make_policy
 
-from postbc.config import PosteriorConfig, RegisterConfig
+from postbc.config import FinetuneConfig, FinetuneRobotConfig, PosteriorConfig, RegisterConfig
+from postbc.config.robot import RobotConfig
 from postbc.errors import DataError, IntegrityError
 from postbc.tracking.registry import Registry
 from postbc.tracking.run import register_run
@@ -101,6 +102,18 @@ def test_results_of_other_weights_are_refused(root):
     with pytest.raises(DataError, match=r"another policy than .*finetuned_sim/bc/policy, .*: run `dvc repro`"):
         register_run(root, config())
     assert not (root / "mlartifacts").exists()
+
+
+def test_going_back_to_an_earlier_setting_brings_back_its_results(root):
+    before = root / "metrics/evaluation.json"
+    first, kept = register_run(root, config()), before.read_text()
+    hard = FinetuneRobotConfig(robot=RobotConfig(options={"mass": 3}), finetune=FinetuneConfig(envs=1))
+    make_evaluation(root, finetuned_robot={"bc": 0.05, "postbc": 0.9})
+    assert by_alias(register_run(root, config(finetune_robot=hard)), "champion")["postbc-lift-bc"] == "finetuned_robot"
+    before.write_text(kept)
+    assert register_run(root, config()) == first
+    tags = registry(root).version("postbc-lift-bc", 3).tags
+    assert float(tags["robot.success"]) == 0.1 and counts(root) == (9, 2)
 
 
 def test_critics_stay_with_their_policys_champion(root):

@@ -43,9 +43,9 @@ def register_run(root: Path, config: Config) -> list[dict[str, Any]]:
         run_id, finished = _open_run(registry, content, config)
         steps = track(models, "register", len(models))
         versions = [(model, registry.register(model, run_id)) for model in steps]
-        fresh = not finished or _incomplete(registry, versions)
-        if fresh:
-            _record(registry, run_id, versions, evaluation, setting)
+        if not finished or _outdated(registry, versions, content):
+            _record(registry, run_id, versions, evaluation, {"evaluated_on": setting, "content": content})
+        if not finished:
             _log_run(registry, run_id, config, evaluation, root)
         return [_row(registry, model, version) for model, version in versions]
 
@@ -82,9 +82,13 @@ def _open_run(registry: Registry, content: str, config: Config) -> tuple[str, bo
     return str(run.info.run_id), False
 
 
-def _incomplete(registry: Registry, versions: Versions) -> bool:
-    """Whether an alias is missing (deleted by hand, or the registration was cut short)."""
-    return any(not {"candidate", "champion"} <= registry.aliases(model.name).keys() for model, _ in versions)
+def _outdated(registry: Registry, versions: Versions, content: str) -> bool:
+    """Whether a version shows another run's results, or an alias is missing (deleted by hand, or never set)."""
+    return any(
+        registry.version(model.name, version).tags.get("content") != content
+        or not {"candidate", "champion"} <= registry.aliases(model.name).keys()
+        for model, version in versions
+    )
 
 
 def _numbers(model: ModelFolder, evaluation: Evaluation) -> dict[str, float]:
@@ -97,17 +101,18 @@ def _numbers(model: ModelFolder, evaluation: Evaluation) -> dict[str, float]:
     return numbers
 
 
-def _record(registry: Registry, run_id: str, versions: Versions, evaluation: Evaluation, setting: str) -> None:
-    """Results on the versions, then the aliases: candidate is the last of this run, champion the best."""
+def _record(registry: Registry, run_id: str, versions: Versions, evaluation: Evaluation, under: dict[str, str]) -> None:
+    """Results and the tags ``under`` on the versions, then the aliases: candidate is this run's last, champion the best."""
     for model, version in versions:
         registry.log_results(model.name, version, run_id, _numbers(model, evaluation))
-        registry.client.set_model_version_tag(model.name, str(version), "evaluated_on", setting)
+        for key, value in under.items():
+            registry.client.set_model_version_tag(model.name, str(version), key, value)
         registry.set_alias(model.name, version, "candidate")
     for kind in ("posterior", "policy", "critics"):
         for name in dict.fromkeys(m.name for m, _ in versions if m.kind == kind):
             last = max(v for m, v in versions if m.name == name)
             best = {"policy": _champion, "critics": _of_champion}.get(kind, lambda *_: None)
-            registry.set_alias(name, best(registry, name, setting) or last, "champion")
+            registry.set_alias(name, best(registry, name, under["evaluated_on"]) or last, "champion")
 
 
 def _champion(registry: Registry, name: str, setting: str) -> int | None:
