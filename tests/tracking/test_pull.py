@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 from tiny_run import config, make_policy, make_run
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 from postbc.cli import app
 from postbc.errors import IntegrityError, RegistryError
 from postbc.policies.folder import load_policy
+from postbc.storage.journal import Journal
 from postbc.storage.manifest import describe
 from postbc.tracking.registry import Registry
 from postbc.tracking.run import register_run
@@ -138,6 +140,18 @@ def test_a_users_mistakes_exit_with_2(call, tmp_path):
     outcome = CliRunner().invoke(app, ["models", "list", "--tracking-uri", f"sqlite:///{tmp_path}/none.db"])
     assert outcome.exit_code == 2 and "There is no registry" in outcome.stderr
     assert not (tmp_path / "none.db").exists()
+
+
+@pytest.mark.parametrize("command", [("models", "list"), ("watch", "--once")])
+def test_a_registrys_password_is_not_shown(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://somebody:s3cr@t@127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    Journal(Path(".work/live/fit.jsonl")).begin([])
+    outcome = CliRunner().invoke(app, command)
+    assert outcome.exit_code == 2
+    assert "at http://127.0.0.1:9" in outcome.stderr
+    assert "s3cr" not in outcome.output and "somebody" not in outcome.output
 
 
 def test_pyfuncs_load_in_a_clean_process_without_pickle(registry):

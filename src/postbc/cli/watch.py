@@ -18,12 +18,12 @@ def watch(
     """Log training and finetuning to MLflow while they run (`make serve` does it for you); Ctrl-C ends it."""
     from postbc.compose import load_config
     from postbc.errors import RegistryError
-    from postbc.tracking.client import resolve_uri
+    from postbc.tracking.client import resolve_uri, shown
     from postbc.tracking.live import Live
 
     uri = os.environ.get("MLFLOW_TRACKING_URI") or load_config().register.tracking_uri
     live = Live(FOLDER, resolve_uri(uri), experiment)
-    typer.echo(f"{live.folder} → experiment {live.experiment} at {live.uri}")
+    typer.echo(f"{live.folder} → experiment {live.experiment} at {shown(live.uri)}")
     try:
         while True:
             try:
@@ -33,7 +33,7 @@ def watch(
             except (RegistryError, OSError, ValueError) as error:  # MLflow is busy, or a journal is just being replaced
                 if once:
                     raise
-                typer.echo(f"{error} Trying again.", err=True)
+                typer.echo(f"{shown(str(error))} Trying again.", err=True)
             if once:
                 return
             time.sleep(every)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +33,11 @@ def resolve_uri(configured: str, root: Path = Path()) -> str:
 def absolute_uri(uri: str, root: Path = Path()) -> str:
     """``uri`` with the path of an SQLite file made absolute."""
     return f"{_LOCAL}{(root / uri.removeprefix(_LOCAL)).resolve()}" if uri.startswith(_LOCAL) else uri
+
+
+def shown(text: str) -> str:
+    """``text`` without the names and passwords in its addresses."""
+    return re.sub(r"(?<=://)[^/\s]*@", "", text)
 
 
 def database(uri: str) -> Path | None:
@@ -74,8 +80,8 @@ def in_our_words(uri: str, doing: str) -> Iterator[None]:
     try:
         yield
     except mlflow.exceptions.MlflowException as error:
-        reason = str(error).splitlines()[0][:300]
+        reason = shown(str(error)).splitlines()[0][:300]
         raise RegistryError(
-            f"{doing} at {uri}: {reason} `postbc models list` shows what there is; MLFLOW_TRACKING_URI or "
+            f"{doing} at {shown(uri)}: {reason} `postbc models list` shows what there is; MLFLOW_TRACKING_URI or "
             "register.tracking_uri in params.yaml say where to look."
         ) from error

@@ -19,7 +19,7 @@ from postbc.errors import IntegrityError, RegistryError
 from postbc.storage.atomic import atomic_folder
 from postbc.storage.manifest import check_manifest, fingerprint
 from postbc.tracking.champion import PLACES
-from postbc.tracking.client import absolute_uri, database, global_uri, in_our_words, quiet_mlflow
+from postbc.tracking.client import absolute_uri, database, global_uri, in_our_words, quiet_mlflow, shown
 from postbc.tracking.models import ModelFolder, signature
 
 _ARTIFACTS = "mlartifacts"
@@ -59,8 +59,8 @@ class Registry:
         afar = location.startswith("file:") and not _local(location).parent.is_dir()
         if (file is None and afar) or (file is not None and location.startswith(_SERVED)):
             raise RegistryError(
-                f"Experiment {self.experiment} was made in another way than through {self.uri} and keeps its "
-                f"artifacts in {location}, which cannot be written from here. Set MLFLOW_TRACKING_URI to the server "
+                f"Experiment {self.experiment} was made in another way than through {shown(self.uri)} and keeps its "
+                f"artifacts in {shown(location)}, which cannot be written from here. Set MLFLOW_TRACKING_URI to the server "
                 "or file that made it, or register.prefix in params.yaml to another name."
             )
         return str(found.experiment_id)
@@ -211,7 +211,7 @@ class Registry:
                 got = artifacts.download_artifacts(location, dst_path=str(inside), tracking_uri=self.uri)
             except OSError as error:
                 advice = "run `dvc repro -f -s register` to store it again."
-                raise RegistryError(f"{location} cannot be read ({error}); {advice}") from error
+                raise RegistryError(shown(f"{location} cannot be read ({error}); {advice}")) from error
         for path in Path(got).iterdir():
             path.rename(target / path.name)
         shutil.rmtree(inside)
@@ -220,7 +220,7 @@ class Registry:
         file = database(self.uri)
         if file is not None and not file.is_file():
             raise RegistryError(
-                f"There is no registry at {self.uri}: run `dvc repro` to register models, or say where it is "
+                f"There is no registry at {shown(self.uri)}: run `dvc repro` to register models, or say where it is "
                 "with --tracking-uri or MLFLOW_TRACKING_URI."
             )
 
