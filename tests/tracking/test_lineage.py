@@ -19,12 +19,17 @@ def test_hashes_follow_the_stages_that_made_a_model(tmp_path):
     (tmp_path / "dvc.lock").write_text(LOCK)
     (tmp_path / "data.dvc").write_text("outs:\n- {md5: 55.dir, path: data}\n")
     found = dvc_hashes(tmp_path, "artifacts/pretrained/postbc")
-    assert found["dvc.data"] == "55.dir"
+    assert found["dvc.data/lift"].startswith("1111") and "dvc.data" not in found  # what was read, not what was added
     assert found["dvc.artifacts/dataset"].startswith("2222")
     assert found["dvc.artifacts/pretrained/postbc"].startswith("3333")
     assert "dvc.artifacts/pretrained/bc" not in found
     (tmp_path / "dvc.lock").write_text(LOCK.replace("seed: 0", "seed: 1"))
     assert dvc_hashes(tmp_path, "artifacts/pretrained/postbc")["dvc.params"] != found["dvc.params"]
+
+
+def test_data_that_no_recorded_stage_read_is_what_was_added(tmp_path):
+    (tmp_path / "data.dvc").write_text("outs:\n- {md5: 55.dir, path: data}\n")
+    assert dvc_hashes(tmp_path, "artifacts/pretrained/bc")["dvc.data"] == "55.dir"
 
 
 def test_a_run_without_dvc_has_no_hashes(tmp_path):

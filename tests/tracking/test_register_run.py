@@ -43,7 +43,7 @@ def test_a_run_becomes_versions_with_aliases_and_lineage(root):
     version = registry(root).version("postbc-lift-postbc", 1)
     assert version.tags["dvc.artifacts/pretrained/postbc"].startswith("3333")
     assert version.tags["stage"] == "pretrain" and version.tags["task"] == "lift"
-    assert {"git_commit", "git_dirty", "dvc.data", "dvc.params"} <= version.tags.keys()
+    assert {"git_commit", "git_dirty", "dvc.data/lift", "dvc.params"} <= version.tags.keys()
     metrics = {m.key: m.value for m in registry(root).client.get_logged_model(version.tags["model_id"]).metrics}
     assert metrics["simulator.success"] == 0.5 and metrics["robot.low"] == pytest.approx(0.1)
 

@@ -42,8 +42,11 @@ def read_lock(root: Path) -> list[LockedStage]:
     ]
 
 
-def data_hashes(root: Path) -> dict[str, str]:
-    """Path → md5 of what ``root``/*.dvc track: the demonstrations."""
+def data_hashes(root: Path, stages: list[LockedStage]) -> dict[str, str]:
+    """Path → md5 of the demonstrations as ``stages`` read them; where none did, of what ``root``/*.dvc track."""
+    read = {path: md5 for stage in stages for path, md5 in stage.deps.items() if path.startswith("data/")}
+    if read:  # *.dvc may be older: `dvc repro --single-item` does not look at them
+        return read
     tracked = [_hashes(_read(path)["outs"]) for path in sorted(root.glob("*.dvc")) if path.is_file()]
     return {path: md5 for hashes in tracked for path, md5 in hashes.items()}
 

@@ -55,9 +55,9 @@ def _why_no_videos(root: Path) -> str:
 
 def _lineage(root: Path) -> list[tuple[str, str, str]]:
     """Who made it, what, its hash: the demonstrations first, then every stage before this page."""
-    tracked = [("data", path, md5) for path, md5 in data_hashes(root).items()]
     stages: list[LockedStage] = [s for s in read_lock(root) if s.name.split("@")[0] != "report"]
-    return tracked + [(s.name, path, md5) for s in stages for path, md5 in sorted(s.outs.items())]
+    data = [("data", path, md5) for path, md5 in data_hashes(root, stages).items()]
+    return data + [(s.name, path, md5) for s in stages for path, md5 in sorted(s.outs.items())]
 
 
 def _settings(config: Config) -> list[tuple[str, str]]:

@@ -37,5 +37,5 @@ def dvc_hashes(root: Path, path: str) -> dict[str, str]:
     """
     stages = ancestry(read_lock(root), path)
     outs = {out: md5 for stage in stages for out, md5 in stage.outs.items()}
-    hashes = {f"dvc.{name}": md5 for name, md5 in sorted((data_hashes(root) | outs).items())}
+    hashes = {f"dvc.{name}": md5 for name, md5 in sorted((data_hashes(root, stages) | outs).items())}
     return hashes | {"dvc.params": identity({s.name: s.params for s in stages})}
