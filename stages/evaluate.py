@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from postbc.config import Config
+from postbc.config.robot import SIMULATED
 from postbc.evaluation.coverage import compare, cover
 from postbc.evaluation.lives import Candidate, evaluate_all
 from postbc.evaluation.samples import action_samples
@@ -18,7 +19,6 @@ from postbc.policies.folder import load_policy
 from postbc.policies.policy import Latent, Policy
 from postbc.progress import track
 from postbc.robots.environment import twin_env
-from postbc.robots.safe import SIMULATED
 from postbc.sims import get_task
 from postbc.sims.rendering import RenderingUnavailableError, choose_backend
 from postbc.sims.starts import EVALUATION, VERSION, seeds

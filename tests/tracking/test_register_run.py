@@ -7,7 +7,7 @@ import pytest
 from tiny_run import config, make_critics, make_evaluation, make_policy
 
 from postbc.config import FinetuneConfig, FinetuneRobotConfig, PosteriorConfig, RegisterConfig
-from postbc.config.robot import RobotConfig
+from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.errors import DataError, IntegrityError
 from postbc.tracking.registry import Registry
 from postbc.tracking.run import register_run
@@ -131,6 +131,22 @@ def test_results_of_another_simulator_do_not_compete(root):
     register_run(root, config())
     make_evaluation(root, simulator={"robosuite": "2"}, pretrained={"bc": 0.2}, pretrained_on_robot={"bc": 0.2})
     assert by_alias(register_run(root, config()), "champion")["postbc-lift-bc"] == "pretrained"
+
+
+@pytest.mark.parametrize(
+    ("robots", "champion"),
+    [
+        ((RobotConfig(), RobotConfig(guard=GuardConfig(max_step=[0.1]))), 4),  # alone under its setting
+        ([RobotConfig("so101_follower", {"port": port}) for port in "ab"], 1),
+    ],
+)
+def test_limits_tell_twins_apart_and_ports_do_not_tell_arms_apart(root, robots, champion):
+    for robot, success in zip(robots, (0.9, 0.3), strict=True):
+        make_policy(root / "artifacts/pretrained/bc", round(100 * success))
+        make_evaluation(root, pretrained={"bc": success})
+        used = FinetuneRobotConfig(robot=robot, finetune=FinetuneConfig(envs=1))
+        register_run(root, config(finetune_robot=used))
+    assert registry(root).aliases("postbc-lift-bc")["champion"] == champion
 
 
 def test_a_lost_database_is_restored(root, empty_database):

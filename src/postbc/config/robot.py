@@ -6,6 +6,8 @@ from typing import Any
 
 from postbc.config.sections import require
 
+SIMULATED = "postbc_twin"  # the type of a robot that is
+
 
 @dataclass(frozen=True)
 class WorkspaceConfig:

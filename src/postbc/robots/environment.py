@@ -9,7 +9,7 @@ from jaxtyping import Float
 from numpy import ndarray
 
 from postbc.config import TaskConfig
-from postbc.config.robot import RobotConfig
+from postbc.config.robot import SIMULATED, RobotConfig
 from postbc.errors import ConfigError, RobotError, StoppedError
 from postbc.features import Features
 from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape, scaled
@@ -18,7 +18,7 @@ from postbc.robots.guard import ROUNDING
 from postbc.robots.mapping import Robot, match
 from postbc.robots.operator import Verdict, make_operator
 from postbc.robots.recorder import Recorder
-from postbc.robots.safe import SIMULATED, Body, SafeRobot, is_velocity, make_robot
+from postbc.robots.safe import Body, SafeRobot, is_velocity, make_robot
 from postbc.sims import get_task
 from postbc.sims.task import Observation, TaskEnv
 

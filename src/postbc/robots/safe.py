@@ -13,14 +13,13 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
-from postbc.config.robot import RobotConfig
+from postbc.config.robot import SIMULATED, RobotConfig
 from postbc.errors import ConfigError, NotArmedError, RobotError
 from postbc.robots.arming import Arming
 from postbc.robots.devices import make_device
 from postbc.robots.guard import Guard, limits_fingerprint
 from postbc.robots.workspace import locator
 
-SIMULATED = "postbc_twin"
 SPEEDS = re.compile(r"(^|[._])(vel|velocity|v[xyz]|vtheta|w[xyz])$")  # as LeRobot's robots call velocities
 PATIENCE = 2  # control periods that a heartbeat lasts at least
 Raw = dict[str, Any]  # values by LeRobot feature

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from postbc.config import Config
+from postbc.config.robot import SIMULATED
 from postbc.errors import DataError
 from postbc.progress import track
 from postbc.reporting.results import EVALUATION, Evaluation, read_evaluation
@@ -68,7 +69,9 @@ def _settings(config: Config) -> dict[str, Any]:
 def _setting(config: Config, simulator: dict[str, Any]) -> str:
     """Results compare only under one task, one robot, one simulator and its starts; this names them."""
     robot = config.finetune_robot.robot
-    return identity(asdict(config.task), robot.type, robot.options, simulator)[:16]
+    # On hardware nothing is evaluated, so it is the same robot at another port and within other limits.
+    played = (robot.options, asdict(robot.guard)) if robot.type == SIMULATED else ()
+    return identity(asdict(config.task), robot.type, played, simulator)[:16]
 
 
 def _open_run(registry: Registry, content: str, config: Config) -> tuple[str, bool]:
