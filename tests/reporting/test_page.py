@@ -3,6 +3,7 @@
 import base64
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -97,6 +98,11 @@ def test_the_same_run_gives_the_same_bytes_anywhere(root, tmp_path_factory):
     shutil.copytree(root, other)
     assert build_page(root, config()) == build_page(root, config()) == build_page(other, config())
     assert "99999999999999999999" not in build_page(root, config())  # its own hash would change it every time
+
+
+def test_methods_that_are_no_longer_asked_for_are_no_part_of_the_lineage(root):
+    page = build_page(root, replace(config(), methods=["postbc"]))
+    assert "0123456789abcdef0123456789abcdef.dir" not in page and "55556666777788889999000011112222.dir" in page
 
 
 def test_text_from_outside_is_escaped(root):

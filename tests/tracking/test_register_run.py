@@ -53,6 +53,7 @@ def test_training_curves_are_metrics_with_steps(root):
     lines = [f"{step},{1 / (1 + step)},{step / 7 if step % 2 else ''}" for step in range(1200)]
     (root / "plots" / "pretrain.bc.csv").write_text("\n".join(["step,loss,validation", *lines]) + "\n")
     (root / "plots" / "finetune_sim.postbc.csv").write_text("env_steps,success\n0,0.5\n4000,0.75\n")
+    (root / "plots" / "pretrain.sigma_bc.csv").write_text("step,loss\n0,0.5\n")  # of an earlier run
     (root / "plots" / "actions.csv").write_text("state,who,action_0\ntypical,bc,0.5\n")
     register_run(root, config())
     client = registry(root).client
@@ -61,7 +62,7 @@ def test_training_curves_are_metrics_with_steps(root):
     assert sorted((m.step, m.value) for m in history["finetune_sim.postbc.success"]) == [(0, 0.5), (4000, 0.75)]
     assert {m.step: m.value for m in history["pretrain.bc.loss"]} == {s: 1 / (1 + s) for s in range(1200)}
     assert len(history["pretrain.bc.validation"]) == 600
-    assert not [key for key in history if key.startswith("actions")]
+    assert not [key for key in history if key.startswith("actions") or "sigma_bc" in key]
 
 
 def test_a_rerun_adds_nothing_and_moves_nothing(root):

@@ -8,7 +8,7 @@ from typing import Any
 from postbc.config import Config
 from postbc.reporting import words
 from postbc.reporting.figures import actions_figure, coverage_figure, curves_figure, success_figure
-from postbc.reporting.lock import LockedStage, data_hashes, read_lock
+from postbc.reporting.lock import data_hashes, read_lock
 from postbc.reporting.results import (
     LIVES,
     life_title,
@@ -53,9 +53,10 @@ def _why_no_videos(root: Path) -> str:
     return note.read_text().strip() if note.is_file() else "This run recorded no videos."
 
 
-def _lineage(root: Path) -> list[tuple[str, str, str]]:
+def _lineage(root: Path, methods: list[str]) -> list[tuple[str, str, str]]:
     """Who made it, what, its hash: the demonstrations first, then every stage before this page."""
-    stages: list[LockedStage] = [s for s in read_lock(root) if s.name.split("@")[0] != "report"]
+    asked = ("", *methods)  # dvc.lock keeps what a method that is no longer asked for has made
+    stages = [s for s in read_lock(root) if s.name != "report" and s.name.partition("@")[2] in asked]
     data = [("data", path, md5) for path, md5 in data_hashes(root, stages).items()]
     return data + [(s.name, path, md5) for s in stages for path, md5 in sorted(s.outs.items())]
 
@@ -113,6 +114,6 @@ def build_page(root: Path, config: Config) -> str:
         no_videos=_why_no_videos(root),
         models=models,
         champion=_fetchable(models),
-        lineage=_lineage(root),
+        lineage=_lineage(root, config.methods),
         settings=_settings(config),
     )

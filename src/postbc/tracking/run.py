@@ -141,9 +141,10 @@ def _standing(version: Any) -> Standing:
     return Standing(int(version.version), low, int(float(tags.get("env_steps", 0))))
 
 
-def _curves(root: Path) -> Iterator[tuple[str, float, int]]:
-    """(metric, value, step) of every training and learning curve: ``plots/<stage>.<method>.csv``."""
-    for path in sorted((root / "plots").glob("*.*.csv")):
+def _curves(root: Path, methods: list[str]) -> Iterator[tuple[str, float, int]]:
+    """(metric, value, step) of every training and learning curve of ``methods``: ``plots/<stage>.<method>.csv``."""
+    # DVC leaves behind what a method that is no longer asked for has made.
+    for path in sorted(p for m in methods for p in (root / "plots").glob(f"*.{m}.csv")):
         with path.open(newline="") as file:
             for row in csv.DictReader(file):
                 step = int(float(row.pop("step", None) or row.pop("env_steps", None) or 0))
@@ -168,7 +169,9 @@ def _log_run(registry: Registry, run_id: str, config: Config, evaluation: Evalua
     numbers |= {f"difference.{life}": d.value for life, d in evaluation.differences.items()}
     metrics = [Metric(key, value, now, 0) for key, value in numbers.items()]
     registry.client.log_batch(run_id, metrics, params, [RunTag(k, v) for k, v in git_state(root).items()])
-    for part in batched((Metric(key, value, now, step) for key, value, step in _curves(root)), METRICS_AT_ONCE):
+    for part in batched(
+        (Metric(key, value, now, step) for key, value, step in _curves(root, config.methods)), METRICS_AT_ONCE
+    ):
         registry.client.log_batch(run_id, list(part))
     registry.client.set_terminated(run_id, "FINISHED")
 
