@@ -2,12 +2,15 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import av
 import h5py
 import pytest
 import yaml
+from recordings import write_store
+from toy import toy_episode
 from typer.testing import CliRunner
 
 from postbc.cli import app
@@ -73,6 +76,15 @@ def test_the_presets_that_come_with_the_project_are_what_the_command_writes(here
     assert run(app, ["preset", "metaworld/pick-place", *words]).exit_code == 0
     written = "conf/task/metaworld-pick-place.yaml"
     assert (here / written).read_text() == (ROOT / written).read_text()
+
+
+def test_recordings_are_checked_against_the_rate_of_their_preset(here):
+    shutil.copytree(ROOT / "conf", here / "conf")
+    preset = {"name": "slow", "env": "lift", "fps": 10, "max_steps": 60, "chunk": 4}  # lift itself runs at 20 Hz
+    (here / "conf/task/slow.yaml").write_text(f"# @package _global_\n{json.dumps({'task': preset})}")
+    write_store(here / "demos", [replace(toy_episode(n), facts={"name": f"{n}"}) for n in range(2)])
+    done = run(app, ["check", "demos", "--task", "slow", "--json"])
+    assert not {"unreadable", "rate"} & {one["check"] for one in json.loads(done.stdout)["findings"]}
 
 
 def test_an_unknown_task_is_the_users_mistake(here):

@@ -31,10 +31,13 @@ def check(
     from postbc.errors import DataError
     from postbc.progress import track
     from postbc.sims import get_task
+    from postbc.sims.demonstrators.collect import default_task
 
-    preset = load_preset(task) if task else None
-    known = get_task(preset.env if preset else task) if task else None
-    expected = Expected(known.fps, known.action_low, known.action_high, known.describe({})) if known else Expected()
+    expected = Expected()
+    if task:
+        wanted = load_preset(task) or default_task(task)
+        known = get_task(wanted.env)
+        expected = Expected(wanted.fps, known.action_low, known.action_high, known.describe(wanted.options))
     checker, found = Checker(expected, allow or ()), list[Finding]()
     sources = find_sources(path, filter_key)
     for source in track(sources, "check", len(sources)):
