@@ -19,6 +19,13 @@ from postbc.config import Config, TaskConfig
 from postbc.errors import ConfigError
 
 GROUPS = {"task": None, "robot": "twin", "protocol": "online", "size": None}  # folders of presets, and their defaults
+_WORK = {"ingest", "posterior", "pretrain", "finetune_sim", "finetune_robot", "evaluate", "register"}
+SECTIONS = {  # of a preset, by its folder, as dvc.yaml tracks them
+    "task": {"task"} | _WORK,
+    "robot": {"finetune_robot"},
+    "protocol": {"finetune_sim", "finetune_robot"},
+    "size": _WORK,
+}
 
 
 def _schema() -> DictConfig:
@@ -34,16 +41,26 @@ def _schema() -> DictConfig:
     return schema
 
 
-def _selection(params: DictConfig, folder: Path) -> list[str]:
-    """Hydra overrides that choose the presets that params.yaml names."""
-    chosen = []
+def _selection(params: DictConfig, folder: Path) -> dict[str, str]:
+    """Folder → the preset in it that params.yaml names."""
+    chosen = {}
     for group, otherwise in GROUPS.items():
         name = params.pop(group, otherwise)
         known = sorted(p.stem for p in (folder / group).glob("*.yaml"))
         if name not in known:
             raise ConfigError(f"params.yaml says {group}: {name}; there is {', '.join(known)} (conf/{group}/).")
-        chosen.append(f"{group}={name}")
+        chosen[group] = name
     return chosen
+
+
+def _require_sections(path: Path, wanted: set[str]) -> None:
+    """Raise ConfigError unless the preset at ``path`` has the sections that dvc.yaml tracks, all of them and no other."""
+    found = {str(key) for key in OmegaConf.load(path)}
+    if missing := sorted(wanted - found):
+        lines = ", ".join(f"`{section}: {{}}`" for section in missing)
+        raise ConfigError(f"{path} lacks sections that DVC looks for: add {lines}.")
+    if strange := sorted(found - wanted):
+        raise ConfigError(f"{path}: DVC would not see a change of {', '.join(strange)} there; say it in params.yaml.")
 
 
 def load_preset(name: str, root: Path = Path()) -> TaskConfig | None:
@@ -68,8 +85,11 @@ def load_config(root: Path = Path()) -> Config:
         params = OmegaConf.load(root / "params.yaml")
         if not isinstance(params, DictConfig):
             raise ConfigError(f"{root / 'params.yaml'} is not a mapping of sections.")
+        chosen = _selection(params, folder)
         with initialize_config_dir(str(folder), version_base="1.3"):
-            presets = compose("config", overrides=_selection(params, folder))
+            presets = compose("config", overrides=[f"{group}={name}" for group, name in chosen.items()])
+        for group, name in chosen.items():
+            _require_sections(folder / group / f"{name}.yaml", SECTIONS[group])
         sections = {field.name for field in fields(Config)}
         unknown = sorted(str(key) for key in params.keys() - sections)
         if unknown:

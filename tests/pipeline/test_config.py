@@ -94,6 +94,22 @@ def test_where_no_replay_is_gone_on_with_the_robots_discount_is_its_own(project,
     assert (config.finetune_sim.discount, config.finetune_robot.finetune.discount) == (0.99, 0.9)
 
 
+@pytest.mark.parametrize(
+    ("folder", "old", "new", "message"),
+    [
+        ("task/lift", "register: {}\n", "", r"conf/task/lift.yaml lacks .*: add `register: \{\}`"),
+        ("protocol/online", "finetune_sim: {}\n", "", r"conf/protocol/online.yaml lacks .*: add `finetune_sim: \{\}`"),
+        ("robot/twin", "finetune_robot:", "evaluate: {}\nfinetune_robot:", "would not see a change of evaluate there"),
+    ],
+)
+def test_sections_that_dvc_would_miss_are_named_before_any_work(project, folder, old, new, message):
+    preset = project / "conf" / f"{folder}.yaml"
+    assert old in preset.read_text()
+    preset.write_text(preset.read_text().replace(old, new))
+    with pytest.raises(ConfigError, match=message):
+        load_config(project)
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(ConfigError, match=r"params\.yaml is missing"):
         load_config(tmp_path)

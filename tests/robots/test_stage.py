@@ -40,6 +40,12 @@ finetune_robot:
 REACH = """# @package _global_
 task: {name: reach, env: reach, fps: 20, max_steps: 20, chunk: 4}
 ingest: {source: none}
+posterior: {}
+pretrain: {}
+finetune_sim: {}
+finetune_robot: {}
+evaluate: {}
+register: {}
 """
 
 
