@@ -14,11 +14,20 @@ from stages import paths
 from stages.running import arguments, log, run
 
 
+def recordings(config: Config) -> Path:
+    """Where they lie; a warning says so where DVC does not look."""
+    source, watched = Path(config.ingest.source), Path("data", config.task.name)
+    if not source.absolute().is_relative_to(watched.absolute()):
+        message = "ingest.source: DVC watches %s/ and not %s; after a change there run `dvc repro -f -s ingest`"
+        log.warning(message, watched, source)
+    return source
+
+
 def main(config: Config, _: argparse.Namespace) -> None:
     task, settings = get_task(config.task.env), config.ingest
     drawing = Drawing(task.pixels, task.draw) if task.pixels and task.draw else None
     prepare = Preparation.of(settings, drawing, task.see)
-    sources = find_sources(Path(settings.source), settings.filter_key)
+    sources = find_sources(recordings(config), settings.filter_key)
     simulator = task.describe(config.task.options)
     checker = Checker(Expected(config.task.fps, task.action_low, task.action_high, simulator), settings.allow)
     counts = ingest(sources, paths.DEMOS, checker, settings.max_episodes, prepare)

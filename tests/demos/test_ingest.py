@@ -1,5 +1,6 @@
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -9,10 +10,13 @@ from toy import toy_episode
 from typer.testing import CliRunner
 
 from postbc.cli import app
+from postbc.config import Config, IngestConfig
 from postbc.demos.ingest import ingest
 from postbc.demos.readers import find_sources
 from postbc.demos.store import compact, listed_segments, read_store, segment_names
 from postbc.errors import DataError
+from postbc.sims.demonstrators.collect import default_task
+from stages.ingest import recordings
 
 
 @pytest.fixture(params=WRITERS)
@@ -70,6 +74,13 @@ def test_a_killed_ingest_is_finished_by_the_next(recording, tmp_path):
         {p.relative_to(s): p.read_bytes() for p in s.rglob("*") if p.is_file()} for s in (store, tmp_path / "whole")
     ]
     assert files[0] == files[1]
+
+
+@pytest.mark.parametrize("source", ["data/reach", "data/reach/mine", "data/other", "/data/reach"])
+def test_a_source_that_dvc_does_not_watch_is_warned_of(source, caplog):
+    config = Config(task=default_task("reach"), ingest=IngestConfig(source=source))
+    assert recordings(config) == Path(source)
+    assert (f"DVC watches data/reach/ and not {source}" in caplog.text) != source.startswith("data/reach")
 
 
 bad = {
