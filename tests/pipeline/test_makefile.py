@@ -1,4 +1,4 @@
-"""The Makefile's way to the demonstrations, with a real DVC."""
+"""The Makefile and its scripts: the way to the demonstrations, with a real DVC; machines without GNU tools."""
 
 import os
 import shutil
@@ -27,3 +27,12 @@ def test_the_demonstrations_come_beside_those_that_were_not_added_yet(tmp_path):
         subprocess.run(["make", "data/lift"], cwd=tmp_path, env={**os.environ, "PATH": path}, check=True)
         assert mine.is_file() and theirs.is_file()
         (theirs.parent / "mine.hdf5").touch()
+
+
+def test_the_lock_is_checked_where_there_is_no_sha256sum(tmp_path):
+    for tool in ("bash", "cut", "dirname", "env", "grep", "sed"):
+        (tmp_path / tool).symlink_to(str(shutil.which(tool)))
+    digest = "print(hashlib.sha256(sys.stdin.buffer.read()).hexdigest(), '-')"
+    (tmp_path / "shasum").write_text(f"#!{sys.executable}\nimport hashlib, sys\n{digest}\n")
+    (tmp_path / "shasum").chmod(0o755)
+    subprocess.run([ROOT / "scripts" / "lock", "--check"], env={"PATH": str(tmp_path)}, check=True)
