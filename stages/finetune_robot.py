@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 
-from postbc.config import Config
+from postbc.config import Config, TaskConfig
 from postbc.config.robot import RobotConfig
 from postbc.errors import MismatchError
 from postbc.finetune.artifact import POLICY, env_steps, save_finetuned
@@ -24,7 +24,7 @@ from postbc.robots.environment import RobotEnv, with_limits
 from postbc.robots.guard import limits_fingerprint
 from postbc.robots.keeper import LOCKS
 from postbc.robots.lock import hold
-from postbc.robots.recorder import Recorder
+from postbc.robots.recorder import Recorder, refuse_others
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import SIMULATED, label
 from postbc.robots.session import Pace, RobotVector
@@ -60,6 +60,12 @@ def environment(config: Config, robot: RobotConfig, body: RemoteRobot, method: s
     for line in env.beyond(low, high):
         log.warning("%s: such an action will be refused, and end the session", line)
     return env
+
+
+def recorder(task: TaskConfig, method: str, armed: arming.Arming) -> Recorder:
+    """Of a session that was ``armed``."""
+    facts = {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy}
+    return Recorder(paths.RECORDINGS / method, task.fps, {"task_name": task.name, "method": method, **facts})
 
 
 def arena(config: Config, method: str, vector: RobotVector) -> Arena:
@@ -104,6 +110,7 @@ def main(config: Config, options: argparse.Namespace) -> None:
     settings = replace(config.finetune_robot.finetune, evaluate_every=config.finetune_robot.finetune.checkpoint_every)
     with ExitStack() as stack:
         hold(LOCKS / f"finetune_robot.{method}.lock", f"the policy of {method}")
+        refuse_others(paths.RECORDINGS / method, task.name)
         body = RemoteRobot(robot, task)
         stack.callback(body.stop, "the stage is over")
         env = environment(config, robot, body, method)
@@ -119,8 +126,7 @@ def main(config: Config, options: argparse.Namespace) -> None:
             raise MismatchError("the policy was exchanged while it was read; run it again.")
         armed = body.connect(wanted, arming.FOLDER)
         log.info("%s armed by %s", armed.robot, armed.operator)
-        facts = {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy, "method": method}
-        env.recorder = Recorder(paths.RECORDINGS / method, task.fps, facts)
+        env.recorder = recorder(task, method, armed)
         stack.callback(env.recorder.close)
         vector = RobotVector(env, pace, task.history, settings.discount)
         stack.callback(vector.close)

@@ -18,13 +18,13 @@ import torch
 
 from postbc.compose import load_config
 from postbc.demos.store import listed_segments, read_store
-from postbc.errors import MismatchError, TrainingDivergedError
+from postbc.errors import DataError, MismatchError, TrainingDivergedError
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import env_steps, save_finetuned
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.folder import load_policy
 from postbc.policies.generative import PolicyShape
-from postbc.robots.recorder import read_journal
+from postbc.robots.recorder import Recorder, read_journal
 from postbc.sims import get_task
 
 ROOT = Path(__file__).parents[2]
@@ -198,6 +198,20 @@ def test_what_is_learned_once_the_robot_rests_is_checked_and_shown(project, monk
         main()
         names, *_, last = (line.split(",") for line in Path("plots/finetune_robot.bc.csv").read_text().splitlines())
         assert last[names.index("q")] == "-3.0"
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_episodes_of_two_tasks_stay_apart(project, killed):
+    from stages import finetune_robot
+
+    recorder = Recorder(Path("artifacts/recordings/bc"), 20, {"task_name": "lift"})
+    recorder.begin(0)
+    recorder.step({"agent_pos": [0.0, 0.0]}, [0.0, 0.0], success=False)
+    if not killed:
+        recorder.close()
+    with pytest.raises(DataError, match="recordings/bc holds episodes of lift: move it away"):
+        finetune_robot.main(load_config(), SimpleNamespace(method="bc", request=False, check=False))
+    assert not log()
 
 
 def test_the_papers_protocol_collects_then_learns_then_plays_the_best_of_several(project):
