@@ -90,5 +90,5 @@ bench-sim-to-robot: setup ## from simulation to a twin (1 hour, resumable): a ta
 
 clean: ## remove what runs leave behind, not what DVC or MLflow keep, nor what a robot has gone through
 	@for path in .work/* .work/checkpoints/*; do \
-	  case $$path in .work/checkpoints|.work/checkpoints/finetune_robot.*) ;; *) rm -rf "$$path" ;; esac; done
+	  case $$path in .work/robot|.work/checkpoints|.work/checkpoints/finetune_robot.*) ;; *) rm -rf "$$path" ;; esac; done
 	rm -rf .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -22,7 +22,6 @@ from postbc.policies.folder import load_policy
 from postbc.robots import arming
 from postbc.robots.environment import RobotEnv, with_limits
 from postbc.robots.guard import limits_fingerprint
-from postbc.robots.keeper import LOCKS
 from postbc.robots.lock import hold
 from postbc.robots.recorder import Recorder, refuse_others
 from postbc.robots.remote import RemoteRobot
@@ -109,7 +108,7 @@ def main(config: Config, options: argparse.Namespace) -> None:
     # Looking at held-out starts would cost robot time; the curve shows the training episodes instead.
     settings = replace(config.finetune_robot.finetune, evaluate_every=config.finetune_robot.finetune.checkpoint_every)
     with ExitStack() as stack:
-        hold(LOCKS / f"finetune_robot.{method}.lock", f"the policy of {method}")
+        hold(paths.lock("finetune_robot", method), f"the policy of {method}")
         refuse_others(paths.RECORDINGS / method, task.name)
         body = RemoteRobot(robot, task)
         stack.callback(body.stop, "the stage is over")

@@ -16,12 +16,18 @@ METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORT = Path("reports/index.html")
 _CHECKPOINTS = Path(".work/checkpoints")
+_LOCKS = Path(".work/robot")
 _LIVE = Path(".work/live")
 
 
 def checkpoint(stage: str, method: str = "") -> Path:
     """Where an interrupted stage leaves what it has; outside DVC's outputs, which DVC deletes before a stage runs."""
     return _CHECKPOINTS / f"{stage}.{method}".strip(".")
+
+
+def lock(stage: str, method: str) -> Path:
+    """What a stage of which one at a time may run locks."""
+    return _LOCKS / f"{stage}.{method}.lock"
 
 
 def journal(stage: str, method: str) -> Journal:

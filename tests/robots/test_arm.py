@@ -1,7 +1,9 @@
 """LeRobot's own SO-101 driver on a motor bus that moves nothing but numbers: the loop that a real arm goes through."""
 
+import os
+import tempfile
 from contextlib import nullcontext
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +16,7 @@ from postbc.compose import load_config
 from postbc.config import FinetuneConfig
 from postbc.demos.normalizer import MinMax
 from postbc.demos.store import read_store
-from postbc.errors import ConfigError, MismatchError, UnsafeActionError
+from postbc.errors import ConfigError, MismatchError, RobotError, UnsafeActionError
 from postbc.features import Feature, Features
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.driver import Arena, finetune
@@ -23,6 +25,7 @@ from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.generative import PolicyShape
 from postbc.robots import environment
 from postbc.robots.environment import RobotEnv
+from postbc.robots.keeper import Keeper
 from postbc.robots.operator.contract import Verdict
 from postbc.robots.recorder import Recorder
 from postbc.robots.safe import SafeRobot, make_robot
@@ -169,6 +172,18 @@ def test_a_finetuner_learns_on_the_arm(config, tmp_path):
     assert bus.torque  # on_stop: hold
     timing = env.clock.timing.summary()
     assert timing["actions"] == sum(map(len, episodes))
+
+
+def test_another_project_of_this_user_waits_for_the_arm(config, tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    made = (asdict(config.finetune_robot.robot), config.task.env, {}, config.task.fps)
+    keepers = [Keeper(None), Keeper(None)]
+    for name, keeper in zip("ab", keepers, strict=True):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)
+        with pytest.raises(RobotError, match="another session runs with so101") if name == "b" else nullcontext():
+            keeper.do_make(*made)
+    os.close(keepers[0]._lock)
 
 
 def test_an_arm_in_other_units_gets_degrees(config):

@@ -3,8 +3,10 @@
 import json
 import os
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import replace
 
@@ -21,7 +23,7 @@ from postbc.features import Feature, Features
 from postbc.robots import arming
 from postbc.robots.environment import RobotEnv, with_limits
 from postbc.robots.keeper import ENDING
-from postbc.robots.lock import hold
+from postbc.robots.lock import hold, own_folder
 from postbc.robots.recorder import Recorder, read_journal
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import SafeRobot, make_robot
@@ -226,6 +228,16 @@ def test_a_stop_is_heard_also_where_there_is_no_action_to_send():
     with pytest.raises(RobotError, match="operator stopped"):
         env.keep()
     assert env.body.stopped
+
+
+def test_a_folder_for_locks_that_another_made_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    folder = own_folder()
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and own_folder() == folder
+    folder.rename(tmp_path / "elsewhere")
+    folder.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(RobotError, match="no folder of yours"):
+        own_folder()
 
 
 def test_one_session_at_a_time(tmp_path):

@@ -23,14 +23,13 @@ from postbc.config.robot import GuardConfig, OperatorConfig, RobotConfig, Worksp
 from postbc.errors import NotArmedError, PostbcError, RobotError
 from postbc.processes import receive, send, served
 from postbc.robots import arming
-from postbc.robots.lock import hold
+from postbc.robots.lock import hold, own_folder
 from postbc.robots.safe import SafeRobot, label, make_robot
 
 STUCK = 1.0  # seconds for which a call of the driver may keep the robot from being stopped before the process ends without it
 ENDING = (
     30.0  # the same, where the process was asked to end: a driver may be connecting, which is not to be left half done
 )
-LOCKS = Path(".work/robot")
 log = logging.getLogger("postbc")
 
 
@@ -131,11 +130,8 @@ class Keeper:
             raise RobotError("this process holds a robot already.")
         made = robot_of(config)
         robot = SafeRobot(make_robot(made, env, options), made, fps)
-        self._lock = (
-            None
-            if robot.simulated
-            else hold(LOCKS / f"{sha256(label(made).encode()).hexdigest()[:16]}.lock", label(made))
-        )
+        key = sha256(label(made).encode()).hexdigest()[:16]
+        self._lock = None if robot.simulated else hold(own_folder() / f"{key}.lock", label(made))
         # Where time stands still between actions nobody can be late.
         self._watchdog = Watchdog(robot, made.guard.heartbeat if robot.waits else float("inf"))
         self.robot = robot

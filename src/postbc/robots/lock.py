@@ -2,9 +2,23 @@
 
 import fcntl
 import os
+import stat
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 
 from postbc.errors import RobotError
+
+
+def own_folder() -> Path:
+    """Where this user's projects keep what they lock between them. Raises RobotError where another user made it."""
+    folder = Path(tempfile.gettempdir(), f"postbc-{os.getuid()}")
+    with suppress(FileExistsError):
+        folder.mkdir(mode=0o700)
+    found = folder.lstat()
+    if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
+        raise RobotError(f"{folder} is no folder of yours, so it can lock no robot: have it removed.")
+    return folder
 
 
 def hold(path: Path, what: str) -> int:
