@@ -48,7 +48,7 @@ def ours(frames: Frames) -> tuple[Any, Callable[[], None]]:
         index = torch.randint(len(frames), (BATCH,), generator=order)
         chunk, _ = targets.draw(index, noise)
         optimiser.minimise(model.loss(frames.rows(index), chunk, noise)[0])
-        ema.update()
+        ema.update(CONFIG.steps)
 
     return model, step
 

@@ -12,7 +12,7 @@ from contextlib import ExitStack
 from dataclasses import asdict, replace
 
 from postbc.config import Config, TaskConfig
-from postbc.config.robot import RobotConfig
+from postbc.config.robot import SIMULATED, RobotConfig
 from postbc.errors import MismatchError
 from postbc.finetune.artifact import POLICY, env_steps, save_finetuned
 from postbc.finetune.driver import Arena, Row, check, finetune
@@ -25,7 +25,7 @@ from postbc.robots.guard import limits_fingerprint
 from postbc.robots.lock import hold
 from postbc.robots.recorder import Recorder, refuse_others
 from postbc.robots.remote import RemoteRobot
-from postbc.robots.safe import SIMULATED, label
+from postbc.robots.safe import label
 from postbc.robots.session import Pace, RobotVector
 from postbc.sims.starts import ROBOT, seeds
 from postbc.storage.atomic import write_csv
