@@ -83,7 +83,7 @@ def test_recordings_are_checked_against_the_rate_of_their_preset(here):
     preset = {"name": "slow", "env": "lift", "fps": 10, "max_steps": 60, "chunk": 4}  # lift itself runs at 20 Hz
     (here / "conf/task/slow.yaml").write_text(f"# @package _global_\n{json.dumps({'task': preset})}")
     write_store(here / "demos", [replace(toy_episode(n), facts={"name": f"{n}"}) for n in range(2)])
-    done = run(app, ["check", "demos", "--task", "slow", "--json"])
+    done = run(app, ["check", str(here / "demos"), "--task", "slow", "--json"])
     assert not {"unreadable", "rate"} & {one["check"] for one in json.loads(done.stdout)["findings"]}
 
 
