@@ -23,7 +23,7 @@ from postbc.robots import arming
 from postbc.robots.environment import RobotEnv, with_limits
 from postbc.robots.guard import limits_fingerprint
 from postbc.robots.lock import hold
-from postbc.robots.recorder import Recorder, refuse_others
+from postbc.robots.recorder import Recorder
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import label
 from postbc.robots.session import Pace, RobotVector
@@ -64,7 +64,7 @@ def environment(config: Config, robot: RobotConfig, body: RemoteRobot, method: s
 def recorder(task: TaskConfig, method: str, armed: arming.Arming) -> Recorder:
     """Of a session that was ``armed``."""
     facts = {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy}
-    return Recorder(paths.RECORDINGS / method, task.fps, {"task_name": task.name, "method": method, **facts})
+    return Recorder(paths.recordings(task.name, method), task.fps, {"task_name": task.name, "method": method, **facts})
 
 
 def arena(config: Config, method: str, vector: RobotVector) -> Arena:
@@ -109,7 +109,6 @@ def main(config: Config, options: argparse.Namespace) -> None:
     settings = replace(config.finetune_robot.finetune, evaluate_every=config.finetune_robot.finetune.checkpoint_every)
     with ExitStack() as stack:
         hold(paths.lock("finetune_robot", method), f"the policy of {method}")
-        refuse_others(paths.RECORDINGS / method, task.name)
         body = RemoteRobot(robot, task)
         stack.callback(body.stop, "the stage is over")
         env = environment(config, robot, body, method)
@@ -147,4 +146,4 @@ if __name__ == "__main__":
     parser = arguments(__doc__ or "", method=True)
     parser.add_argument("--request", action="store_true", help="print what an arming token must name, and stop")
     parser.add_argument("--check", action="store_true", help="say how robot, policy and limits fit, and stop")
-    run(main, parser)
+    run(main, parser, attended=True)

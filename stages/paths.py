@@ -10,11 +10,11 @@ POSTERIOR = Path("artifacts/posterior")
 PRETRAINED = Path("artifacts/pretrained")
 FINETUNED_SIM = Path("artifacts/finetuned_sim")
 FINETUNED_ROBOT = Path("artifacts/finetuned_robot")
-RECORDINGS = Path("artifacts/recordings")
 VIDEOS = Path("artifacts/videos")
 METRICS = Path("metrics")
 PLOTS = Path("plots")
 REPORT = Path("reports/index.html")
+_RECORDINGS = Path("artifacts/recordings")
 _CHECKPOINTS = Path(".work/checkpoints")
 _LOCKS = Path(".work/robot")
 _LIVE = Path(".work/live")
@@ -23,6 +23,11 @@ _LIVE = Path(".work/live")
 def checkpoint(stage: str, method: str = "") -> Path:
     """Where an interrupted stage leaves what it has; outside DVC's outputs, which DVC deletes before a stage runs."""
     return _CHECKPOINTS / f"{stage}.{method}".strip(".")
+
+
+def recordings(task: str, method: str) -> Path:
+    """What a robot has gone through in a task."""
+    return _RECORDINGS / task / method
 
 
 def lock(stage: str, method: str) -> Path:

@@ -31,8 +31,13 @@ def arguments(doc: str, method: bool) -> argparse.ArgumentParser:
     return parser
 
 
-def run(stage: Callable[[Config, argparse.Namespace], None], parser: argparse.ArgumentParser) -> None:
-    """Run ``stage`` in the project's root. Exit code 2 for the user's mistakes, 130 when interrupted."""
+def run(
+    stage: Callable[[Config, argparse.Namespace], None], parser: argparse.ArgumentParser, attended: bool = False
+) -> None:
+    """Run ``stage`` in the project's root. Exit code 2 for the user's mistakes, 130 when interrupted.
+
+    Under nohup it outlives its terminal, unless somebody must be there (``attended``).
+    """
     options = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     first = os.environ.get("RANK", "0") == "0"  # of processes that train together, one speaks
@@ -42,9 +47,8 @@ def run(stage: Callable[[Config, argparse.Namespace], None], parser: argparse.Ar
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     die_with_parent()  # so that no stage, and no robot, goes on unsupervised
     for number in STOPPING:  # also where the background of a script would ignore them
-        if (
-            number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN
-        ):  # nohup: it is to outlive its terminal
+        nohup = number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
+        if attended or not nohup:
             signal.signal(number, _terminate)
     try:
         stage(load_config(), options)

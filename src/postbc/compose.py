@@ -105,4 +105,9 @@ def load_config(root: Path = Path()) -> Config:
         where = getattr(error, "full_key", None) or "params.yaml with conf/"
         raise ConfigError(f"{where}: {str(error).splitlines()[0]}; all fields: docs/configuration.md.") from error
     assert isinstance(config, Config)  # noqa: S101 - to_object of a structured Config
+    if config.task.name != chosen["task"]:
+        path = folder / "task" / f"{chosen['task']}.yaml"
+        raise ConfigError(
+            f"{path}: task.name is {config.task.name}; it must be the file's, by which DVC knows the data."
+        )
     return config

@@ -81,7 +81,7 @@ def test_every_artifact_is_whole(chain):
             assert load_policy(artifacts / stage / method / "policy").latent == "steered"
             check_manifest(artifacts / stage / method / "critics")
     assert len(list(read_store(artifacts / "demos"))) == 6
-    recorded = list(read_store(artifacts / "recordings" / "postbc"))
+    recorded = list(read_store(artifacts / "recordings" / "lift" / "postbc"))
     assert sum(map(len, recorded)) >= 240
     assert {episode.facts["operator"] for episode in recorded} == {"simulated"}
     videos = {path.stem for path in (artifacts / "videos").glob("*.mp4")}

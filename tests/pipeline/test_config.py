@@ -99,10 +99,11 @@ def test_where_no_replay_is_gone_on_with_the_robots_discount_is_its_own(project,
     [
         ("task/lift", "register: {}\n", "", r"conf/task/lift.yaml lacks .*: add `register: \{\}`"),
         ("protocol/online", "finetune_sim: {}\n", "", r"conf/protocol/online.yaml lacks .*: add `finetune_sim: \{\}`"),
+        ("task/lift", "  name: lift\n", "  name: cube\n", "task.name is cube; it must be the file's"),
         ("robot/twin", "finetune_robot:", "evaluate: {}\nfinetune_robot:", "would not see a change of evaluate there"),
     ],
 )
-def test_sections_that_dvc_would_miss_are_named_before_any_work(project, folder, old, new, message):
+def test_presets_that_dvc_would_misread_are_named_before_any_work(project, folder, old, new, message):
     preset = project / "conf" / f"{folder}.yaml"
     assert old in preset.read_text()
     preset.write_text(preset.read_text().replace(old, new))

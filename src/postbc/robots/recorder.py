@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from postbc.demos.episode import Episode
-from postbc.demos.store import commit, compact, episode_count, listed_segments, open_segment, write_segment
-from postbc.errors import DataError
+from postbc.demos.store import commit, compact, episode_count, listed_segments, write_segment
 from postbc.storage.atomic import append
 from postbc.storage.journal import read_lines
 
@@ -52,19 +51,6 @@ def read_journal(path: Path) -> tuple[dict[str, Any], list[Step]]:
     """Facts and steps of a journal; a last line that was cut off by a kill is dropped."""
     whole = read_lines(path)
     return (whole[0], whole[1:]) if whole else ({}, [])
-
-
-def refuse_others(store: Path, task: str) -> None:
-    """Raise DataError where ``store`` holds episodes of another task than ``task``; those that name none pass."""
-    facts = [read_journal(path)[0] for path in store.glob(f"*{JOURNAL}")]
-    for name in listed_segments(store):
-        attributes = open_segment(store / name)[1]
-        facts += [{**attributes["all"], **own} for own in attributes["episodes"]]
-    others = sorted({str(known["task_name"]) for known in facts if known.get("task_name", task) != task})
-    if others:
-        raise DataError(
-            f"{store} holds episodes of {', '.join(others)}: move it away, so that those of {task} stay apart."
-        )
 
 
 class Recorder:
