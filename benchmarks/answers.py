@@ -65,7 +65,7 @@ def revived(variant: str, other: str) -> Measure:
 
     def measure(rows: Rows) -> float | None:
         asked = [rows[v] for v in ("bc", variant, other)]
-        if by_reward(rows["bc"]) or any(covered(row) is None for row in asked):
+        if any(covered(row) is None for row in asked):
             return None
         dead, ours, theirs = (np.array(row["first_solved"]) == 0 for row in asked)
         return 100 * float(theirs[dead].mean() - ours[dead].mean()) if dead.any() else None
@@ -80,14 +80,15 @@ class Question:
     text: str
     measure: Measure
     drawn: bool = False  # in the figure
+    of_success: bool = False  # not asked where the reward is judged
 
     def of(self, groups: dict[Group, Replicates]) -> Measured:
         """The difference of every replicate that can tell it."""
-        found = {
+        return {
             group: {number: v for number, rows in replicates.items() if (v := self.measure(rows)) is not None}
             for group, replicates in groups.items()
+            if not (self.of_success and group[0] in FEW_TRIES)
         }
-        return {group: values for group, values in found.items() if values}
 
 
 QUESTIONS = [
@@ -97,7 +98,9 @@ QUESTIONS = [
     Question(
         "PostBC against matched σ-BC, starts ever solved", against("postbc", "sigma matched", covered), drawn=True
     ),
-    Question("PostBC against matched σ-BC, of starts dead under BC", revived("postbc", "sigma matched")),
+    Question(
+        "PostBC against matched σ-BC, of starts dead under BC", revived("postbc", "sigma matched"), of_success=True
+    ),
     Question("PostBC with α auto against BC, one try", against("postbc auto", "bc", one_try)),
     Question("PostBC with α auto against BC, w = 0", against("postbc auto", "bc", at_zero)),
     Question("PostBC with α auto against α = 1, one try", against("postbc auto", "postbc", one_try)),

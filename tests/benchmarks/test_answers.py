@@ -117,5 +117,5 @@ def test_sizes_of_one_replicate_count_once():
 def test_a_row_of_fewer_tries_tells_one_try_but_not_what_is_ever_solved(results):
     results([*cells(4), *cells(4, size=3, tries=2)])
     assert asked("PostBC against BC, one try").endswith("less")
-    assert asked("PostBC against BC, starts ever solved") == "+50 (+50 to +50) more"  # of the larger size alone
+    assert asked("PostBC against BC, starts ever solved") == "too few"
     assert answers.cell(answers.complete()["lift", 3], "bc").endswith("/ – (1.00)")
