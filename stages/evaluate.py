@@ -59,11 +59,12 @@ def simulator(config: Config) -> dict[str, Any]:
 
 def fingerprints(config: Config) -> dict[str, dict[str, str]]:
     """Life → method → which policy that is: its numbers are no other's."""
-    finetuned = {"finetuned_sim": paths.FINETUNED_SIM, "finetuned_robot": paths.FINETUNED_ROBOT}
-    pretrained = {"pretrained": {m: fingerprint(paths.PRETRAINED / m) for m in config.methods}}
-    return pretrained | {
-        life: {m: fingerprint(f / m / POLICY) for m in config.methods} for life, f in finetuned.items()
+    folders = {
+        "pretrained": (paths.PRETRAINED, ""),
+        "finetuned_sim": (paths.FINETUNED_SIM, POLICY),
+        "finetuned_robot": (paths.FINETUNED_ROBOT, POLICY),
     }
+    return {life: {m: fingerprint(at / m / part) for m in config.methods} for life, (at, part) in folders.items()}
 
 
 def covering(config: Config) -> dict[str, Policy]:

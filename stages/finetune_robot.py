@@ -11,7 +11,7 @@ import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 
-from postbc.config import Config, TaskConfig
+from postbc.config import Config
 from postbc.config.robot import SIMULATED, RobotConfig
 from postbc.errors import MismatchError
 from postbc.finetune.artifact import POLICY, env_steps, save_finetuned
@@ -59,12 +59,6 @@ def environment(config: Config, robot: RobotConfig, body: RemoteRobot, method: s
     for line in env.beyond(low, high):
         log.warning("%s: such an action will be refused, and end the session", line)
     return env
-
-
-def recorder(task: TaskConfig, method: str, armed: arming.Arming) -> Recorder:
-    """Of a session that was ``armed``."""
-    facts = {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy}
-    return Recorder(paths.recordings(task.name, method), task.fps, {"task_name": task.name, "method": method, **facts})
 
 
 def arena(config: Config, method: str, vector: RobotVector) -> Arena:
@@ -124,7 +118,8 @@ def main(config: Config, options: argparse.Namespace) -> None:
             raise MismatchError("the policy was exchanged while it was read; run it again.")
         armed = body.connect(wanted, arming.FOLDER)
         log.info("%s armed by %s", armed.robot, armed.operator)
-        env.recorder = recorder(task, method, armed)
+        facts = {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy, "method": method}
+        env.recorder = Recorder(paths.recordings(task.name, method), task.fps, facts)
         stack.callback(env.recorder.close)
         vector = RobotVector(env, pace, task.history, settings.discount)
         stack.callback(vector.close)

@@ -61,9 +61,7 @@ class Evaluation:
     differences: dict[str, Difference]
     coverage: dict[str, Any] | None = None  # measure, methods, difference; see postbc.evaluation.coverage
     simulator: dict[str, Any] = field(default_factory=dict)  # what numbers must share to be compared
-    policies: dict[str, dict[str, str]] = field(
-        default_factory=dict
-    )  # life → method → fingerprint of what was measured
+    policies: dict[str, dict[str, str]] = field(default_factory=dict)  # life → method → fingerprint of what was played
 
     @property
     def methods(self) -> list[str]:
