@@ -122,6 +122,17 @@ def test_a_damaged_checkpoint_leaves_the_one_before(tmp_path):
     assert checkpoints.load() is None
 
 
+def test_a_damaged_checkpoint_does_not_push_out_the_whole_one_before_it(tmp_path):
+    Checkpoints(tmp_path / "c", "me").save({"step": 1})
+    Checkpoints(tmp_path / "c", "me").save({"step": 2})
+    (tmp_path / "c" / "state.json").write_text("{")
+    resumed = Checkpoints(tmp_path / "c", "me")
+    assert resumed.load()["step"] == 1
+    resumed.save({"step": 2})
+    (tmp_path / "c" / "state.json").write_text("{")  # the disk goes on failing
+    assert Checkpoints(tmp_path / "c", "me").load()["step"] == 1
+
+
 def test_a_precious_checkpoint_of_another_run_is_put_aside_and_can_be_gone_on_with(tmp_path, caplog):
     before = Checkpoints(tmp_path / "c", "before")
     for step in range(2):

@@ -64,14 +64,18 @@ class Checkpoints:
         self.folder, self.identity, self.precious = folder, run_identity, precious
         self.previous = folder.with_name(f"{folder.name}.previous")
         self._others = False  # whether another run's lie there
+        self._damaged = False  # whether the newer one is
 
     def save(self, state: Nested) -> None:
         """Make ``state`` (nested dictionaries of tensors and JSON values) the last checkpoint, and keep the one before."""
         tensors, values = flatten(state)
         self._make_room()
-        if self.folder.exists():
+        if self._damaged:  # the one before is the last that is whole: it is not pushed out by what nobody can read
+            shutil.rmtree(self.folder, ignore_errors=True)
+        elif self.folder.exists():
             shutil.rmtree(self.previous, ignore_errors=True)
             self.folder.rename(self.previous)
+        self._damaged = False
         with atomic_folder(self.folder) as building:
             save_file(tensors, building / "state.safetensors")
             write_json(building / "state.json", {"identity": self.identity, "values": values})
@@ -89,6 +93,7 @@ class Checkpoints:
             except IntegrityError as error:
                 if folder == there[-1]:
                     raise
+                self._damaged = True
                 log.warning("%s Going on from the checkpoint before.", error)
         return None
 
