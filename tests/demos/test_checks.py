@@ -146,7 +146,7 @@ def test_errors_stop_an_ingest_unless_allowed_and_warnings_stay_with_the_store(t
     assert told["warnings"] == len(kept)
     assert {one["check"] for one in kept} == {"out_of_range", "length_outlier", "no_success"}
     for name in ("malformed", "unreadable", "nonsense"):
-        with pytest.raises(ConfigError, match="no check is called"):
+        with pytest.raises(ConfigError, match=f"{name}: no check that can be allowed"):
             Checker(TASK, [name])
 
 

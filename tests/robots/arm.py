@@ -16,6 +16,7 @@ class Arm:
     """A robot of joint positions that notes what it is told."""
 
     name, is_calibrated, is_connected = "arm", True, True
+    calibration_dir = "calibration/robots"
 
     def __init__(self):
         self.observation_features = self.action_features = {"elbow.pos": float}

@@ -130,7 +130,7 @@ def test_a_bus_that_is_lost_ends_in_the_safe_state():
 def test_an_arm_that_is_not_calibrated_is_not_moved():
     arm = Arm()
     arm.is_calibrated = False
-    with pytest.raises(RobotError, match="lerobot-calibrate"):
+    with pytest.raises(RobotError, match=f"lerobot-calibrate.*--robot.calibration_dir={arm.calibration_dir}"):
         arm_behind(LIMITS, arm)
     assert arm.told[-1] == "off, torque on"
 

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from postbc.errors import IntegrityError
 from postbc.storage.atomic import atomic_folder, atomic_write, write_csv
 from postbc.storage.checkpoint import Checkpoints, flatten, unflatten
-from postbc.storage.manifest import NAME, check_manifest, write_manifest
+from postbc.storage.manifest import NAME, check_manifest, fingerprint, write_manifest
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch):
@@ -57,6 +57,8 @@ def test_the_manifest_notices_every_change(tmp_path, harm):
     with pytest.raises(IntegrityError, match="more" if harm == "add" else r"data\.bin"):
         check_manifest(tmp_path)
     (tmp_path / NAME).unlink()
+    with pytest.raises(IntegrityError, match="never finished"):
+        fingerprint(tmp_path)
     with pytest.raises(IntegrityError, match="never finished"):
         check_manifest(tmp_path)
 

@@ -130,9 +130,9 @@ class Checker:
 
     def __init__(self, expected: Expected, allow: Iterable[str] = ()) -> None:
         self.expected, self.allow = expected, frozenset(allow)
-        unknown = self.allow - (CHECKS.keys() - NEVER_ALLOWED)
-        if unknown:
-            raise ConfigError(f"no check is called {', '.join(sorted(unknown))}; there are {', '.join(CHECKS)}.")
+        allowed = [name for name in CHECKS if name not in NEVER_ALLOWED]
+        if strange := sorted(self.allow.difference(allowed)):
+            raise ConfigError(f"{', '.join(strange)}: no check that can be allowed; these can: {', '.join(allowed)}.")
         self.lengths: list[tuple[str, int]] = []  # where, steps: names may repeat
         self.unsolved: list[str] = []
         self._seen: dict[str, str] = {}

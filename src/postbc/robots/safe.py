@@ -151,7 +151,8 @@ class SafeRobot:
                 self.robot.connect(calibrate=False)
                 if not self.robot.is_calibrated:
                     raise RobotError(
-                        f"{self.robot} is not calibrated: run `lerobot-calibrate`, with the same robot id."
+                        f"{self.robot} is not calibrated: run `lerobot-calibrate` with the same --robot.type, port and id, and "
+                        f"--robot.calibration_dir={self.robot.calibration_dir}."
                     )
             except BaseException as error:
                 self.stop(str(error))

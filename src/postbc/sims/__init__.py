@@ -21,7 +21,9 @@ def _load(module: str, name: str) -> Task:
     except ModuleNotFoundError as error:
         if error.name not in EXTRAS:
             raise
-        raise ConfigError(f"{name} needs {error.name}: pip install 'postbc[{EXTRAS[error.name]}]'.") from error
+        raise ConfigError(
+            f"{name} needs {error.name}: `make setup` installs it, elsewhere the extra {EXTRAS[error.name]} does."
+        ) from error
     task = loaded.task(name)
     assert isinstance(task, Task)  # noqa: S101 - narrows the type
     return task

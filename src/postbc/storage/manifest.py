@@ -40,13 +40,21 @@ def restoring(folder: Path) -> str:
     return f"Run `dvc checkout --force {shlex.quote(str(folder))}`, or delete the folder and run `dvc repro`."
 
 
+def _committed(folder: Path) -> Path:
+    """The manifest of ``folder``. Raises IntegrityError where there is none."""
+    if not (folder / NAME).is_file():
+        raise IntegrityError(
+            f"{folder} is missing or was never finished (no {NAME}). Run the stage that makes it: `dvc repro`."
+        )
+    return folder / NAME
+
+
 def check_manifest(folder: Path) -> None:
     """Compare every file with the manifest.
 
     Raises IntegrityError that names the first file that is missing, added, truncated or altered.
     """
-    if not (folder / NAME).is_file():
-        raise IntegrityError(f"{folder} has no {NAME}: it was never finished. Run `dvc repro` to make it again.")
+    _committed(folder)
     try:
         recorded, found = read_json(folder / NAME), describe(folder)
     except ValueError as error:
@@ -60,5 +68,5 @@ def check_manifest(folder: Path) -> None:
 
 
 def fingerprint(folder: Path) -> str:
-    """Hex sha256 that identifies the folder's content, from its manifest."""
-    return sha256_file(folder / NAME)
+    """Hex sha256 that identifies the folder's content, from its manifest. Raises IntegrityError where there is none."""
+    return sha256_file(_committed(folder))

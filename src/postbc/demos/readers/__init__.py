@@ -87,7 +87,7 @@ def find_sources(path: Path, filter_key: str | None = None) -> list[Source]:
     formats = "; ".join((reader.__doc__ or "").splitlines()[0].rstrip(".") for reader in READERS)
     if not path.exists():
         raise DataError(
-            f"{path} does not exist. Put demonstrations there ({formats}), or run `dvc pull data.dvc` for the ones "
+            f"{path} does not exist. Put demonstrations there ({formats}), or run `dvc pull data/lift` for the ones "
             "that come with the project."
         )
     sources = list(_walk(path, filter_key))

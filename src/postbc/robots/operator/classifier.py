@@ -90,7 +90,7 @@ def _load(folder: Path) -> tuple[Any, Any]:
     """The classifier, and what prepares its images (None where the folder holds no such thing)."""
     if find_spec("transformers") is None:
         raise ConfigError(
-            f"{_FIELD} needs transformers, which is not installed: pip install 'lerobot[transformers-dep]'."
+            f"{_FIELD} needs transformers: `make setup` installs it, elsewhere LeRobot's extra transformers-dep does."
         )
     from lerobot.processor import PolicyProcessorPipeline
     from lerobot.rewards.classifier.modeling_classifier import Classifier

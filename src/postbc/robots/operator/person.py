@@ -42,7 +42,7 @@ class PersonOperator(Operator):
         self._fd = terminal(sys.stdin if stdin is None else stdin)
         if self._fd is None and config.page_port is None:
             raise RobotError(
-                "A robot needs an operator: run `python -m stages.finetune_robot` in a terminal, "
+                "A robot needs an operator: run `dvc repro -s finetune_robot@METHOD` in a terminal, "
                 "or give the operator a page (finetune_robot.robot.operator.page_port)."
             )
         self.config, self.checks, self.teleop = config, checks or Checks(), teleop
