@@ -3,7 +3,14 @@
 import json
 from pathlib import Path
 
-from postbc.storage.journal import Row, read_lines
+from postbc.storage.journal import Row
+
+
+def _parsed(line: str) -> Row | None:
+    try:
+        return dict(json.loads(line))
+    except ValueError:
+        return None
 
 
 class Cells:
@@ -13,9 +20,10 @@ class Cells:
         self.path = path
 
     def rows(self) -> list[Row]:
-        """All rows so far; of a cell that was run again, the last."""
-        lines = read_lines(self.path) if self.path.exists() else []
-        return list({json.dumps(row["cell"]): row for row in lines}.values())
+        """All rows so far; of a cell that was run again, the last. A row that was cut off counts as none."""
+        lines = self.path.read_text().splitlines() if self.path.exists() else []
+        rows = [row for line in lines if (row := _parsed(line))]
+        return list({json.dumps(row["cell"]): row for row in rows}.values())
 
     def find(self, cell: Row) -> Row | None:
         """The row of ``cell``; None where it has not been run."""
@@ -27,6 +35,7 @@ class Cells:
         return row is None or row.get("tries", tries) < tries
 
     def keep(self, row: Row) -> None:
-        """Append a row."""
+        """Append a row, to which another process may be appending as well."""
+        whole = not self.path.exists() or self.path.read_bytes()[-1:] in (b"", b"\n")
         with self.path.open("a") as file:
-            file.write(json.dumps(row) + "\n")
+            file.write(("" if whole else "\n") + json.dumps(row) + "\n")

@@ -5,7 +5,6 @@ it is done, and one that stands there is not run again: the study goes on where 
 """
 
 import argparse
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -18,6 +17,7 @@ import torch
 
 from benchmarks.cells import Cells
 from benchmarks.record import FOLDER, commit
+from benchmarks.scratch import scratch
 from postbc.config import Method, PosteriorConfig, PretrainConfig, TaskConfig
 from postbc.demos.episode import Episode
 from postbc.demos.frames import Frames, stack_frames
@@ -35,7 +35,6 @@ from postbc.sims.demonstrators.collect import Recipe, collect, default_task
 from postbc.sims.starts import EVALUATION, seeds
 from postbc.sims.stepping import Stepping
 from postbc.sims.vector import ChunkEnvs, ChunkVector
-from postbc.storage.checkpoint import Checkpoints
 
 RESULTS = Cells(FOLDER / "coverage.jsonl")
 WORK = Path(".work/coverage")
@@ -127,15 +126,17 @@ def training(group: Cell, recordings: Path | None) -> Frames:
 @lru_cache(RECENT)
 def posterior(group: Cell, recordings: Path | None) -> Factors:
     """The posterior noise of a set."""
-    frames, horizon, scratch = training(group, recordings), setting(group.task).chunk, Path(tempfile.mkdtemp())
-    model, _ = fit_posterior(frames, horizon, POSTERIOR, group.replicate, Checkpoints(scratch / "fit", "x"))
+    frames, horizon = training(group, recordings), setting(group.task).chunk
+    with scratch() as checkpoints:
+        model, _ = fit_posterior(frames, horizon, POSTERIOR, group.replicate, checkpoints)
     return Factors.of(model, frames, horizon)
 
 
 def calibrated(group: Cell, recordings: Path | None) -> float:
     """The α that episodes held out in folds speak for."""
-    frames, horizon, scratch = training(group, recordings), setting(group.task).chunk, Path(tempfile.mkdtemp())
-    held = hold_out(frames, horizon, POSTERIOR, group.replicate, Checkpoints(scratch / "folds", "x"))
+    frames, horizon = training(group, recordings), setting(group.task).chunk
+    with scratch() as checkpoints:
+        held = hold_out(frames, horizon, POSTERIOR, group.replicate, checkpoints)
     return calibrate(held, group.replicate).alpha
 
 
@@ -156,8 +157,8 @@ def trained(group: Cell, variant: tuple[Method, tuple[Any, ...]], recordings: Pa
     method, settings = variant
     config = replace(PRETRAIN, **{"steps": LONGER.get(group.task, PRETRAIN.steps), **dict(settings)})
     wanted = targets(group, method, config, recordings)
-    checkpoints = Checkpoints(Path(tempfile.mkdtemp()) / "c", "x")
-    return pretrain(wanted, config, group.replicate, checkpoints)[0], wanted.size
+    with scratch() as checkpoints:
+        return pretrain(wanted, config, group.replicate, checkpoints)[0], wanted.size
 
 
 @lru_cache(1)

@@ -2,10 +2,9 @@
 
 import argparse
 import logging
-import tempfile
 import time
 from collections.abc import Callable
-from pathlib import Path
+from contextlib import closing
 from typing import Any
 
 import gymnasium as gym
@@ -17,6 +16,7 @@ from rich.table import Table
 from benchmarks.coverage import PILOT, Cell, setting, trained
 from benchmarks.posterior import product_rate, seconds
 from benchmarks.record import write
+from benchmarks.scratch import scratch
 from postbc.config import FinetuneConfig, Method
 from postbc.finetune.driver import Arena, finetune
 from postbc.finetune.dsrl import Dsrl
@@ -27,7 +27,6 @@ from postbc.policies.generative import PolicyShape
 from postbc.progress import Stopwatch
 from postbc.sims.starts import TRAINING, seeds
 from postbc.sims.vector import ChunkEnvs
-from postbc.storage.checkpoint import Checkpoints
 
 OBS, ACTIONS, CHUNK = 23, 7, 4  # Lift's
 NETWORKS = ((256, 2, 256), (256, 4, 256), (128, 3, 128))  # width, layers of that width, batch; the first is SB3's own
@@ -95,13 +94,10 @@ def whole_run(task: str, overlaps: bool) -> dict[str, Any]:
     learner, watch = Dsrl(policy.model, config, 0), Stopwatch()
     learner.overlaps = overlaps
     vector = ChunkEnvs.of(setting(task)).vector(config.envs, config.discount)
-    try:
-        scratch = Checkpoints(Path(tempfile.mkdtemp()) / "c", "x")
+    with closing(vector), scratch() as checkpoints:
         begun = time.perf_counter()
-        finetune(learner, Arena(vector, seeds(TRAINING, 0, STEPS), scratch, watch=watch))
+        finetune(learner, Arena(vector, seeds(TRAINING, 0, STEPS), checkpoints, watch=watch))
         spent = time.perf_counter() - begun
-    finally:
-        vector.close()
     shares = {kind: part / spent for kind, part in watch.seconds.items()}
     return {"env_steps_per_second": STEPS / spent, "seconds": spent, "shares": shares}
 

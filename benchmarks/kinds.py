@@ -1,10 +1,8 @@
 """The ensemble against the closed form: do they agree on where little is known, are they calibrated, what do they cost?"""
 
 import logging
-import tempfile
 import time
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,11 +12,11 @@ from scipy.stats import spearmanr
 
 from benchmarks.coverage import demonstrations, frames_of, setting
 from benchmarks.record import write
+from benchmarks.scratch import scratch
 from postbc.config import PosteriorConfig
 from postbc.demos.normalizer import half_range
 from postbc.posterior.calibration import calibrate, hold_out
 from postbc.posterior.models import fit_posterior
-from postbc.storage.checkpoint import Checkpoints
 
 TASKS, SIZES, HELD_OUT, SEED = ("lift", "metaworld/door-open", "metaworld/drawer-open"), (5, 20), 15, 2000
 CONFIGS = {
@@ -37,10 +35,12 @@ def one(task: str, size: int) -> dict[str, Any]:
     row: dict[str, Any] = {}
     spreads = {}
     for kind, config in CONFIGS.items():
-        scratch, begun = Path(tempfile.mkdtemp()), time.perf_counter()
-        model, _ = fit_posterior(seen, horizon, config, 0, Checkpoints(scratch / "fit", "x"))
+        begun = time.perf_counter()
+        with scratch() as checkpoints:
+            model, _ = fit_posterior(seen, horizon, config, 0, checkpoints)
         cost = time.perf_counter() - begun
-        found = calibrate(hold_out(seen, horizon, replace(config, folds=3), 0, Checkpoints(scratch / "folds", "x")), 0)
+        with scratch() as checkpoints:
+            found = calibrate(hold_out(seen, horizon, replace(config, folds=3), 0, checkpoints), 0)
         places = {"seen": seen.obs, "held out": unseen.obs, "perturbed": away}
         spreads[kind] = {place: model.spread(obs, half_range(seen.action)) for place, obs in places.items()}
         means = {place: float(values.mean()) for place, values in spreads[kind].items()}

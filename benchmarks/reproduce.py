@@ -6,8 +6,8 @@ in two processes share the work by seed and setting; `python -m benchmarks.claim
 """
 
 import argparse
-import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -18,6 +18,7 @@ import torch
 from benchmarks.cells import Cells
 from benchmarks.coverage import VARIANTS, WORKERS, Cell, setting, trained
 from benchmarks.record import FOLDER, commit
+from benchmarks.scratch import scratch
 from postbc.config import DppoConfig, FinetuneConfig, Method
 from postbc.evaluation.coverage import Covered, cover
 from postbc.evaluation.rollouts import evaluate, summary
@@ -27,7 +28,6 @@ from postbc.policies.policy import Policy
 from postbc.progress import log
 from postbc.sims.starts import EVALUATION, TRAINING, seeds
 from postbc.sims.vector import ChunkEnvs, ChunkVector
-from postbc.storage.checkpoint import Checkpoints
 from postbc.storage.journal import Row
 
 RESULTS = Cells(FOLDER / "reproduce.jsonl")
@@ -98,13 +98,10 @@ def tuned(policy: Policy, trial: Trial, vector: ChunkVector, starts: list[int]) 
         build_learner(policy.model, config, trial.seed),
         ChunkEnvs.of(task).vector(config.envs, config.discount),
     )
-    try:
-        scratch = Checkpoints(Path(tempfile.mkdtemp()) / "c", "x")
+    with closing(played), scratch() as checkpoints:
         rows = finetune(
-            learner, Arena(played, training, scratch, lambda p, envs: summary(evaluate(p, envs, looks, "look")))
+            learner, Arena(played, training, checkpoints, lambda p, envs: summary(evaluate(p, envs, looks, "look")))
         )
-    finally:
-        played.close()
     outcomes = evaluate(learner.policy(), vector, starts, "kept")
     curve = {key: [row[key] for row in rows] for key in ("env_steps", "success", "mean_max_reward")}
     reward = float(np.mean([o.best for o in outcomes]))

@@ -1,7 +1,6 @@
 """How the posterior's spread falls with the number of demonstrations, and whether the error of its mean falls with it."""
 
 import logging
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +11,10 @@ from rich.table import Table
 from benchmarks.coverage import LADDER, demonstrations, frames_of, setting
 from benchmarks.kinds import HELD_OUT, SEED, TASKS
 from benchmarks.record import write
+from benchmarks.scratch import scratch
 from postbc.config import PosteriorConfig
 from postbc.demos.normalizer import half_range
 from postbc.posterior.models import fit_posterior
-from postbc.storage.checkpoint import Checkpoints
 
 FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "spread.png"
 CONFIG = PosteriorConfig(members=100, hidden=64, steps=1500)
@@ -30,7 +29,8 @@ def one(task: str, size: int) -> dict[str, float]:
     """Root mean squares in half ranges of the action demonstrated in the whole sequence."""
     episodes, horizon = demonstrations(task, SEED, None), setting(task).chunk
     seen, unseen, all_of = (frames_of(task, part) for part in (episodes[:size], episodes[-HELD_OUT:], episodes))
-    model, _ = fit_posterior(seen, horizon, CONFIG, 0, Checkpoints(Path(tempfile.mkdtemp()) / "fit", "x"))
+    with scratch() as checkpoints:
+        model, _ = fit_posterior(seen, horizon, CONFIG, 0, checkpoints)
     each = half_range(all_of.action)
     half = each.repeat(horizon)
     wrong = (model.predict_frames(unseen).mean(1) - unseen.all_chunks(horizon))[:, half > 0] / half[half > 0]

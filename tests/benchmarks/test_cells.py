@@ -14,3 +14,14 @@ def test_a_cell_that_was_run_again_counts_once_and_as_it_was_last(tmp_path):
     assert [row["value"] for row in cells.rows()] == [3, 2]
     found = cells.find(one)
     assert found is not None and found["value"] == 3
+
+
+def test_a_row_that_was_cut_off_is_run_again_and_harms_no_other(tmp_path):
+    cells, one, two = Cells(tmp_path / "x.jsonl"), {"seed": 0}, {"seed": 1}
+    cells.keep({"cell": one})
+    whole = cells.path.read_bytes()
+    for cut in range(1, len(whole)):
+        cells.path.write_bytes(whole + whole.replace(b"0", b"1")[:-cut])
+        assert cells.lacks(two) == (cut > 1)  # the last line whole but for its end says all
+        cells.keep({"cell": two})
+        assert [row["cell"] for row in cells.rows()] == [one, two]

@@ -113,7 +113,7 @@ def _classifier_folder(tmp_path, **changes):
 def test_a_reward_classifier_needs_transformers(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     monkeypatch.setattr("postbc.robots.operator.classifier.find_spec", lambda _: None)
-    with pytest.raises(ConfigError, match="`make setup` .*extra transformers-dep"):
+    with pytest.raises(ConfigError, match=r"`make setup` .*extra transformers-dep"):
         make_checks(_classifier_folder(tmp_path), FEATURES)
 
 

@@ -65,7 +65,7 @@ def test_a_device_that_is_gone_does_not_keep_anything_from_ending(leader, monkey
 def test_a_device_that_is_not_calibrated_is_refused_and_nobody_is_asked(leader, monkeypatch):
     teleop = make_teleop(TELEOP, ACTIONS)
     monkeypatch.setattr(type(teleop.device), "is_calibrated", False)
-    with pytest.raises(RobotError, match="--teleop.calibration_dir=calibration/teleoperators"):
+    with pytest.raises(RobotError, match=r"--teleop\.calibration_dir=calibration/teleoperators"):
         teleop.connect()
     assert (teleop.device.connects, teleop.device.disconnects) == (1, 1)
     assert teleop.device.asked == 0

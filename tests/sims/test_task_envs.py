@@ -85,7 +85,7 @@ def test_a_simulator_that_is_not_installed_names_its_extra(monkeypatch: pytest.M
         raise ModuleNotFoundError(f"No module named '{name}'", name="metaworld")
 
     monkeypatch.setattr("postbc.sims.import_module", missing)
-    with pytest.raises(ConfigError, match="metaworld/reach needs metaworld: `make setup`.* extra metaworld"):
+    with pytest.raises(ConfigError, match=r"metaworld/reach needs metaworld: `make setup`.* extra metaworld"):
         _load.__wrapped__("metaworld", "metaworld/reach")  # not what another test has loaded
 
 

@@ -50,8 +50,8 @@ class Teleop:
             self.device.connect(**({"calibrate": False} if asks else {}))
             if not self.device.is_calibrated:
                 raise RobotError(
-                    f"{_FIELD}: the teleoperator is not calibrated: run `lerobot-calibrate` with the same --teleop.type, port and "
-                    f"id, and --teleop.calibration_dir={self.device.calibration_dir}."
+                    f"{_FIELD}: the teleoperator is not calibrated: run `lerobot-calibrate` with the same --teleop.type, "
+                    f"port and id, and --teleop.calibration_dir={self.device.calibration_dir}."
                 )
         except BaseException:
             if self.device.is_connected:
