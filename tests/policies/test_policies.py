@@ -194,6 +194,16 @@ assert torch.equal(actions[3], own.model.sample(rows[3], noise)[:, 0])
 loss, _ = policy.forward({**(last if history > 1 else raw), "action": chunk})
 assert torch.isfinite(loss)
 policy.save_pretrained(again)
+stats = {k: {"min": torch.zeros(2), "max": torch.full((2,), 512.0)} for k in [*raw, "action"] if "image" not in k}
+batch = {k: 512 * v if k in stats else v for k, v in (last if history > 1 else raw).items()}
+losses = []
+for seed in (0, 0, 1):  # as LeRobot's own training would begin
+    fresh = get_policy_class("postbc")(config, dataset_stats=stats)
+    fresh.load_state_dict({**policy.state_dict(), **{k: v for k, v in fresh.state_dict().items() if "normalizer" in k}})
+    torch.manual_seed(seed)
+    losses.append(float(fresh.forward({**batch, "action": 512 * torch.rand(2, 3, 2)})[0]))
+assert losses[0] == losses[1] != losses[2] and max(losses) < 10, losses
+assert float(fresh.policy.model.normalise(torch.full((1, 3, 2), 512.0)).mean()) == 1
 import json, pathlib
 ours, theirs = (json.loads((pathlib.Path(f) / "config.json").read_text()) for f in (folder, again))
 wrong = {k: (v, theirs.get(k)) for k, v in ours.items() if theirs.get(k) != v}

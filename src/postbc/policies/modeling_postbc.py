@@ -5,9 +5,11 @@ from typing import Any, ClassVar
 
 import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
+from lerobot.utils.constants import ACTION
 from torch import Tensor
 
 from postbc.demos.frames import ENVIRONMENT, IMAGE, STATE
+from postbc.demos.normalizer import MinMax
 from postbc.features import Features
 from postbc.observation import ObsShape
 from postbc.policies.configuration_postbc import PostbcConfig
@@ -22,7 +24,7 @@ class PostbcPolicy(PreTrainedPolicy):
     config_class: ClassVar[Any] = PostbcConfig
     name: ClassVar[Any] = "postbc"
 
-    def __init__(self, config: PostbcConfig, **_: Any) -> None:
+    def __init__(self, config: PostbcConfig, dataset_stats: Any = None, **_: Any) -> None:
         super().__init__(config)
         config.validate_features()
         environment, pixels = config.env_state_feature, config.input_features.get(IMAGE)
@@ -46,8 +48,21 @@ class PostbcPolicy(PreTrainedPolicy):
             Features.of(config.features) if config.features else None,
         )
         self.policy = build_policy(shape, Latent(config.latent), (config.steering, config.scorer), config.scale)
-        self._training_noise = torch.Generator()
+        if dataset_stats:
+            self._fit(dataset_stats)
         self.reset()
+
+    def _fit(self, stats: dict[str, dict[str, Any]]) -> None:
+        """Normalise by the ranges in a LeRobotDataset's ``stats``: the policy does that itself, not its processors."""
+
+        def ranges(keys: list[str]) -> Tensor:
+            ends = (torch.cat([torch.as_tensor(stats[key][end]).flatten() for key in keys]) for end in ("min", "max"))
+            return torch.stack([end.float() for end in ends])
+
+        vector = [key for key in (STATE, ENVIRONMENT) if key in self.config.input_features]
+        model = self.policy.model
+        model.observer.normalizer = MinMax.of(ranges(vector).repeat(1, self.config.n_obs_steps))
+        model.action_normalizer = MinMax.of(ranges([ACTION]))
 
     def get_optim_params(self) -> Any:
         """Parameters that training changes: the generative model's, never the steering actor's."""
@@ -68,7 +83,7 @@ class PostbcPolicy(PreTrainedPolicy):
 
     def forward(self, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, float]]:
         """The model's loss on the demonstrated chunks in ``batch``."""
-        return self.policy.model.loss(self._obs(batch), batch["action"], self._training_noise)
+        return self.policy.model.loss(self._obs(batch), batch[ACTION], torch.default_generator)
 
     @torch.no_grad()
     def predict_action_chunk(self, batch: dict[str, Tensor], noise: Tensor | None = None, **_: Any) -> Tensor:
