@@ -107,3 +107,21 @@ def test_the_noise_of_a_frame_is_its_own(frames):
         step({**transition, TransitionKey.ACTION: action[:, :2]})
     with pytest.raises(ConfigError, match="conditional"):
         PosteriorNoiseStep(replace(targets, method=Method.POSTBC_CONDITIONAL), torch.Generator())
+
+
+def test_before_an_episode_its_first_action_is_perturbed_as_often_as_it_is_repeated(frames):
+    """A policy that reads past observations predicts past actions too; LeRobot repeats the first."""
+    from lerobot.processor import TransitionKey
+
+    from postbc.policies.noise_step import PosteriorNoiseStep
+
+    begin = int(torch.searchsorted(frames.episode, torch.tensor([1])))
+    centred = torch.zeros(len(frames), 2, 6)
+    centred[begin] = 0.01 * torch.tensor([[1.0, 1.0, 2.0, 2.0, 3.0, 3.0], [-1.0, -1.0, -2.0, -2.0, -3.0, -3.0]])
+    targets = Targets(frames, 3, Method.POSTBC, 1.0, Factors(centred, "toy", "full", 3))
+    for first, shown in ((0, [1, 2, 3]), (-1, [1, 1, 2]), (-2, [1, 1, 1])):
+        step = PosteriorNoiseStep(targets, torch.Generator().manual_seed(0), first)
+        action = torch.zeros(1, 3, 2)
+        transition = {TransitionKey.ACTION: action, TransitionKey.COMPLEMENTARY_DATA: {"index": torch.tensor([begin])}}
+        noise = step(transition)[TransitionKey.ACTION][0, :, 0]
+        assert torch.allclose(noise / noise[0], torch.tensor(shown, dtype=torch.float32), atol=1e-4), (first, noise)

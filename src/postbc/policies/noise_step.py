@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from jaxtyping import Float, Int64
 from lerobot.processor import DataProcessorPipeline, ProcessorStep, TransitionKey
+from torch import Tensor
 
 from postbc.config import Method
 from postbc.errors import ConfigError, MismatchError
@@ -43,14 +45,15 @@ class PosteriorNoiseStep(ProcessorStep):
                 f"The policy predicts {action.shape[1]} actions, the posterior was fitted to chunks of "
                 f"{self.targets.horizon}: set task.chunk and run `dvc repro posterior`."
             )
-        noise = self.targets.noise(self._begin(index.flatten()), self.generator)
-        return {**transition, TransitionKey.ACTION: action + noise.to(action)}
+        return {**transition, TransitionKey.ACTION: action + self._noise(index.flatten() + self.first).to(action)}
 
-    def _begin(self, index: torch.Tensor) -> torch.Tensor:
-        """Where each chunk begins, within its episode."""
+    def _noise(self, begin: Int64[Tensor, "B"]) -> Float[Tensor, "B H A"]:
+        """Noise of the chunks from ``begin`` on; before an episode its first frame's is repeated, as LeRobot repeats the action."""
         frames = self.targets.frames
-        begins = torch.searchsorted(frames.episode, frames.episode[index])
-        return torch.maximum(index + self.first, begins)
+        first = torch.searchsorted(frames.episode, frames.episode[begin - self.first])
+        noise = self.targets.noise(torch.maximum(begin, first), self.generator)
+        place = torch.arange(noise.shape[1]) - (first - begin).clamp_min(0)[:, None]
+        return noise.gather(1, place.clamp_min(0)[..., None].expand_as(noise))
 
     def get_config(self) -> dict[str, Any]:
         """Raises ConfigError: :func:`without_noise` comes before saving."""
