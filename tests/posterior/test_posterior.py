@@ -7,12 +7,12 @@ from toy import IDLE, make_frames, toy_episode, with_idle_dimension
 from postbc.adam import AdamW
 from postbc.config import PosteriorConfig
 from postbc.demos.normalizer import half_range
-from postbc.errors import IntegrityError, MismatchError
+from postbc.errors import DataError, IntegrityError, MismatchError
 from postbc.posterior.artifact import telling_states, write_posterior
 from postbc.posterior.bootstrap import Resampled, cumulative, samples, trajectories
 from postbc.posterior.ensemble import Ensemble, fit_ensemble
 from postbc.posterior.factors import Factors, load_factors
-from postbc.posterior.models import load_model
+from postbc.posterior.models import fit_posterior, load_model
 from postbc.storage.checkpoint import Checkpoints
 
 SMALL = PosteriorConfig(members=5, hidden=16, layers=2, steps=60, batch=16)
@@ -86,6 +86,12 @@ def test_a_dimension_that_never_varied_is_predicted_as_shown_and_counts_for_noth
     assert torch.equal(states["rows"][0], frames.obs[spread.argmin()])
     summary = write_posterior(ensemble, frames, (3, SMALL), None, tmp_path / "posterior")
     assert summary["share"]["action_2"] < 1e-9
+
+
+def test_actions_that_are_all_the_same_are_refused(frames, tmp_path):
+    same = replace(frames, action=torch.full_like(frames.action, IDLE))
+    with pytest.raises(DataError, match="Every demonstrated action is the same"):
+        fit_posterior(same, 3, PosteriorConfig(), 0, Checkpoints(tmp_path / "c", "x"))
 
 
 def test_spread_is_larger_where_nothing_was_shown(frames, tmp_path):

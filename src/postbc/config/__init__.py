@@ -36,7 +36,7 @@ class TaskConfig:
     fps: int = 20
     max_steps: int = 150  # time limit of an episode, in control steps
     chunk: int = 4  # H: actions predicted and executed open loop
-    history: int = 1  # K: observations that the policy reads, the present one and those before it
+    history: int = 1  # observations that the policy reads, the present one and those before it
     image_memory: float = 4.0  # GiB of demonstrated camera images kept in memory; more are read from the disk as needed
     instruction: str = ""
     options: dict[str, Any] = field(default_factory=dict)  # passed to the environment
@@ -61,7 +61,7 @@ class IngestConfig:
     filter_key: str | None = None  # of robomimic files: the subset to take, e.g. train
     keys: dict[str, Any] = field(
         default_factory=dict
-    )  # recorded observation: the task's name for it; null leaves it out
+    )  # recorded observation: the task's name for it (letters, digits, _ . -; all different); null leaves it out
     image_size: list[int] | None = None  # [height, width] that camera images are scaled to
     allow: list[str] = field(default_factory=list)  # checks whose errors do not stop it, see docs/demonstrations.md
 

@@ -19,7 +19,7 @@ class WorkspaceConfig:
         default_factory=list
     )  # action features that are the model's joints; [elbow.pos: joint elbow]
     degrees: bool = True  # whether those are in degrees, else radians
-    low: list[float] = field(default_factory=list)  # x, y, z in metres, in the model's frame
+    low: list[float] = field(default_factory=list)  # x, y, z in metres, in the model's frame; below high
     high: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -76,7 +76,7 @@ class OperatorConfig:
     reset_timeout: float = 300.0  # s that a reset may take; then the run ends with an error
     page_port: int | None = 8642  # of the operator's page on 127.0.0.1; 0: any free port; null: no page
     absent_after: float = 5.0  # s without the page after which a running episode stops, where there is no terminal
-    success_when: dict[str, Any] = field(default_factory=dict)  # feature: [low, high], null where a side is open
+    success_when: dict[str, Any] = field(default_factory=dict)  # feature: [low, high], low < high, null where a side is open
     success_hold: int = 3  # consecutive control steps for which a check must say success
     reward_classifier: str | None = None  # folder of a LeRobot reward classifier that says success
     reward_threshold: float = 0.5  # probability of success that it must exceed

@@ -48,7 +48,7 @@ class PosteriorNoiseStep(ProcessorStep):
         return {**transition, TransitionKey.ACTION: action + self._noise(index.flatten() + self.first).to(action)}
 
     def _noise(self, begin: Int64[Tensor, "B"]) -> Float[Tensor, "B H A"]:
-        """Noise of the chunks from ``begin`` on; before an episode its first frame's is repeated, as LeRobot repeats the action."""
+        """Noise of the chunks from ``begin`` on; before an episode that of its first action, which LeRobot repeats there."""
         frames = self.targets.frames
         first = torch.searchsorted(frames.episode, frames.episode[begin - self.first])
         noise = self.targets.noise(torch.maximum(begin, first), self.generator)

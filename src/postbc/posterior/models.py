@@ -6,7 +6,8 @@ from safetensors.torch import save_file
 
 from postbc.config import PosteriorConfig
 from postbc.demos.frames import Frames
-from postbc.errors import IntegrityError
+from postbc.demos.normalizer import half_range
+from postbc.errors import DataError, IntegrityError
 from postbc.posterior.ensemble import Ensemble, fit_ensemble
 from postbc.posterior.last_layer import LastLayer, fit_last_layer
 from postbc.storage.atomic import read_json, write_json
@@ -23,7 +24,12 @@ WEIGHTS = "posterior.safetensors"
 def fit_posterior(
     frames: Frames, horizon: int, config: PosteriorConfig, seed: int, checkpoints: Checkpoints
 ) -> tuple[Posterior, list[Metrics]]:
-    """Fit what ``config.kind`` names to chunks of ``horizon`` actions; returns it and the loss curve."""
+    """Fit what ``config.kind`` names to chunks of ``horizon`` actions; returns it and the loss curve.
+
+    Raises DataError where no number of the actions ever varies.
+    """
+    if not half_range(frames.action).any():
+        raise DataError("Every demonstrated action is the same: there is nothing to be certain or uncertain of.")
     fit = fit_ensemble if config.kind == "ensemble" else fit_last_layer
     return fit(frames, horizon, config, seed, checkpoints)
 
