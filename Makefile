@@ -3,7 +3,7 @@ SHELL := /bin/bash
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 unexport PYTHONDONTWRITEBYTECODE # compiled modules are kept: a stage is a process of its own
 
-.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-sweeps bench-pretrain bench-finetune bench-baselines bench-demos bench-robot bench-kills bench-sim-to-robot reproduce-quick clean
+.PHONY: help setup demo test check format lock serve bench-sims bench-demonstrators bench-tabular bench-posterior bench-kinds bench-spread bench-sweeps bench-spacing bench-pretrain bench-finetune bench-baselines bench-demos bench-robot bench-kills bench-sim-to-robot reproduce-quick clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -60,6 +60,9 @@ bench-spread: setup ## the posterior's spread against the number of demonstratio
 
 bench-sweeps: setup ## what training length and α do to a policy (1 hour, resumable): tables, and benchmarks/results/sweeps.jsonl
 	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.sweeps
+
+bench-spacing: setup ## what the spacing of a sampler's steps does to a policy (1 hour, resumable): a table, and benchmarks/results/spacing.jsonl
+	OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 python -m benchmarks.spacing
 
 reproduce-quick: setup ## the paper's comparison (2 hours, resumable): benchmarks/results/reproduce.jsonl; PUSHT=path adds PushT
 	trap 'kill 0' INT TERM; for part in 0/2 1/2; do \

@@ -53,7 +53,7 @@ PILOT = 1000  # replicate on which the sizes are chosen; not one of the study
 HELD_OUT = 15  # the last demonstrations of a set's sequence, for energy and spread
 COLLECTED, MORE = 40, 65  # the latter for tasks of other studies
 POSTERIOR = PosteriorConfig(members=100, hidden=64, steps=1500, folds=3)
-PRETRAIN = PretrainConfig(hidden=256, steps=6000)
+PRETRAIN = PretrainConfig(hidden=256, steps=6000, spacing="even")  # what there was when the study began
 LONGER = {"pusht": 20_000}  # steps, where demonstrations are many and vary
 VARIANTS: dict[
     str, tuple[Method, dict[str, Any], float]

@@ -15,6 +15,7 @@ from postbc.config import Method, PretrainConfig
 from postbc.errors import IntegrityError, TrainingDivergedError
 from postbc.observation import ObsShape
 from postbc.policies.diffusion import DiffusionPolicy, squared_cosine
+from postbc.policies.flow import FlowPolicy
 from postbc.policies.folder import load_policy, save_policy
 from postbc.policies.generative import PolicyShape
 from postbc.policies.policy import Latent, Policy
@@ -43,8 +44,44 @@ def test_the_schedule_falls_from_one_to_nearly_zero():
     assert alphas[-1] < 1e-4
 
 
-def test_ddim_starts_from_the_last_step():
-    assert DiffusionPolicy(SHAPE).timesteps() == [19, 15, 11, 7, 3]
+def test_ddim_visits_even_steps_from_the_last_or_quadratic_ones_from_the_last_that_tells_something():
+    def visited(**changes):
+        return DiffusionPolicy(replace(SHAPE, **changes)).timesteps()
+
+    assert visited(spacing="even") == [19, 15, 11, 7, 3]
+    assert visited() == [18, 10, 4, 1, 0]
+    assert visited(denoising_steps=100, inference_steps=8) == [95, 70, 48, 31, 17, 8, 2, 0]
+    assert visited(inference_steps=1) == [18]
+    for count in range(2, 21):
+        steps = visited(inference_steps=count)
+        assert len(steps) == count and steps[-1] == 0 and steps == sorted(set(steps), reverse=True)
+    assert visited(inference_steps=20) == visited(inference_steps=20, spacing="even") == list(range(19, -1, -1))
+    alphas = squared_cosine(100)
+    assert (alphas[95].rsqrt(), alphas[96].rsqrt()) == (pytest.approx(16.1, abs=0.1), pytest.approx(21.4, abs=0.1))
+
+
+@pytest.mark.parametrize("kind", [DiffusionPolicy, FlowPolicy])
+def test_narrow_and_wide_noise_come_through_alike(monkeypatch, kind):
+    """Of normally distributed chunks the best network is known: what is left of their deviation is the sampler's doing."""
+
+    def share(std, **changes):
+        policy = kind(replace(SHAPE, **{"denoising_steps": 100, "inference_steps": 8, **changes})).eval()
+
+        def best(x, step, obs):
+            if kind is FlowPolicy:
+                time = step[:, None] / 100
+                return (time * std**2 - (1 - time)) / ((1 - time) ** 2 + (time * std) ** 2) * x
+            alpha = policy.alphas[step.long()][:, None]
+            return (1 - alpha).sqrt() / (alpha * std**2 + 1 - alpha) * x
+
+        monkeypatch.setattr(policy.network, "forward", best)
+        return float(policy.sample(torch.zeros(4000, 4), torch.randn(4000, 6)).std()) / std
+
+    stds = (0.05, 0.1, 0.2, 0.3)
+    assert all(0.7 < share(std) < 0.87 for std in stds)
+    even = [share(std, spacing="even") for std in stds]
+    assert even[0] < 0.35 and even[-1] > 0.7  # and so noise of one size in all directions suffers more
+    assert share(0.1, inference_steps=100) > 0.9
 
 
 def test_sampling_is_deterministic_in_the_noise_and_depends_on_it():

@@ -119,6 +119,7 @@ class PretrainConfig:
     layers: int = 3
     denoising_steps: int = 100  # K in training
     inference_steps: int = 8  # DDIM or Euler steps when sampling
+    spacing: str = "quadratic"  # of those: quadratic (densest towards the action) | even
     steps: int = 6000
     batch: int = 256
     learning_rate: float = 1e-3
@@ -141,6 +142,7 @@ class PretrainConfig:
             layers=self.layers > 0,
             denoising_steps=self.denoising_steps > 0,
             inference_steps=0 < self.inference_steps <= self.denoising_steps,
+            spacing=self.spacing in ("quadratic", "even"),
             steps=self.steps > 0,
             batch=self.batch > 0,
             learning_rate=self.learning_rate > 0,

@@ -76,7 +76,9 @@ class OperatorConfig:
     reset_timeout: float = 300.0  # s that a reset may take; then the run ends with an error
     page_port: int | None = 8642  # of the operator's page on 127.0.0.1; 0: any free port; null: no page
     absent_after: float = 5.0  # s without the page after which a running episode stops, where there is no terminal
-    success_when: dict[str, Any] = field(default_factory=dict)  # feature: [low, high], low < high, null where a side is open
+    success_when: dict[str, Any] = field(
+        default_factory=dict
+    )  # feature: [low, high], low < high, null where a side is open
     success_hold: int = 3  # consecutive control steps for which a check must say success
     reward_classifier: str | None = None  # folder of a LeRobot reward classifier that says success
     reward_threshold: float = 0.5  # probability of success that it must exceed

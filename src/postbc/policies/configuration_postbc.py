@@ -6,6 +6,8 @@ from typing import Any
 from lerobot.configs import NormalizationMode, PreTrainedConfig
 from lerobot.optim.optimizers import AdamWConfig
 
+from postbc.policies.generative import EVEN
+
 
 @PreTrainedConfig.register_subclass("postbc")
 @dataclass
@@ -17,6 +19,7 @@ class PostbcConfig(PreTrainedConfig):
     layers: int = 3
     denoising_steps: int = 100
     inference_steps: int = 8
+    spacing: str = EVEN  # older folders say nothing
     kind: str = "diffusion"
     conditional: bool = False
     tuned_steps: int = 0

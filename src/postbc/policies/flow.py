@@ -1,7 +1,7 @@
 """Flow matching over chunks of actions (Lipman et al. 2023; rectified flow, Liu et al. 2023), sampled by Euler steps.
 
     x_t = (1 − t) w + t x_1,   w ~ N(0, I),  t ~ U[0, 1],   L = E ‖(x_1 − w) − v_θ(x_t, t, s)‖²
-    x ← x + v_θ(x, t, s) / K   for t = 0, 1/K, … (K − 1)/K,   from x = w
+    x ← x + (t_{i+1} − t_i) v_θ(x, t_i, s),   i = 0 … K − 1,   from x = w;   t_i = 1 − (1 − i/K)² (quadratic), i/K (even)
 
 ``x_1`` is the normalised, flattened chunk. The end is clipped to the demonstrated range, as diffusion's is.
 """
@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from postbc.policies.chain import ChainPolicy
+from postbc.policies.generative import EVEN, PolicyShape
 from postbc.training import Metrics
 
 TIME_SCALE = 100.0  # the embedding's frequencies are made for steps 0 … 99
@@ -19,6 +20,11 @@ TIME_SCALE = 100.0  # the embedding's frequencies are made for steps 0 … 99
 
 class FlowPolicy(ChainPolicy):
     """The diffusion policy's network, predicting a velocity."""
+
+    def __init__(self, shape: PolicyShape) -> None:
+        super().__init__(shape)
+        shares = [number / shape.inference_steps for number in range(shape.inference_steps + 1)]
+        self.times = shares if shape.spacing == EVEN else [1 - (1 - share) ** 2 for share in shares]
 
     def loss(
         self,
@@ -40,10 +46,9 @@ class FlowPolicy(ChainPolicy):
         self, x: Float[Tensor, "B D"], number: int, condition: Float[Tensor, "B C"], noisy: bool = False
     ) -> Float[Tensor, "B D"]:
         """Euler's step, which is the mean of its noisy form as well."""
-        count = self.shape.inference_steps
-        time = x.new_full((len(x),), TIME_SCALE * number / count)
-        velocity: Tensor = self.network_of(number)(x, time, condition)
-        return x + velocity / count
+        time, following = self.times[number], self.times[number + 1]
+        velocity: Tensor = self.network_of(number)(x, x.new_full((len(x),), TIME_SCALE * time), condition)
+        return x + (following - time) * velocity
 
     def std(self, number: int) -> float:
         """A flow has no noise of its own."""

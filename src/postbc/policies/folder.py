@@ -16,7 +16,7 @@ from postbc.observation import ObsShape
 from postbc.policies.cvae import CvaePolicy
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.flow import FlowPolicy
-from postbc.policies.generative import GenerativePolicy, PolicyShape
+from postbc.policies.generative import EVEN, GenerativePolicy, PolicyShape
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.steering import Actor
 from postbc.policies.value import TwinValue
@@ -89,6 +89,7 @@ def _config(policy: Policy) -> dict[str, Any]:
         "layers": shape.layers,
         "denoising_steps": shape.denoising_steps,
         "inference_steps": shape.inference_steps,
+        "spacing": shape.spacing,
         "kind": shape.kind,
         "conditional": shape.conditional,
         "tuned_steps": shape.tuned_steps,
@@ -113,6 +114,7 @@ def shape_from_config(config: dict[str, Any]) -> PolicyShape:
         layers=config["layers"],
         denoising_steps=config["denoising_steps"],
         inference_steps=config["inference_steps"],
+        spacing=config.get("spacing", EVEN),  # older folders say nothing
         kind=config["kind"],
         conditional=config["conditional"],
         tuned_steps=config["tuned_steps"],

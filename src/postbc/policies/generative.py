@@ -17,6 +17,11 @@ from postbc.observation import ObsShape
 from postbc.observer import Observer
 from postbc.training import Metrics
 
+EVEN, QUADRATIC = (
+    "even",
+    "quadratic",
+)  # where a sampler's steps lie: equally far apart, or ever denser towards the action
+
 
 @dataclass(frozen=True)
 class PolicyShape:
@@ -33,6 +38,7 @@ class PolicyShape:
     conditional: bool = False  # reads the scale of the posterior noise
     tuned_steps: int = 0  # K', the last steps of a chain that a finetuner gave a network of their own
     features: Features | None = None  # names and units of what it reads and commands, where they are known
+    spacing: str = QUADRATIC  # of the inference steps
 
     @property
     def chunk_dim(self) -> int:

@@ -46,6 +46,7 @@ class PostbcPolicy(PreTrainedPolicy):
             config.conditional,
             config.tuned_steps,
             Features.of(config.features) if config.features else None,
+            config.spacing,
         )
         self.policy = build_policy(shape, Latent(config.latent), (config.steering, config.scorer), config.scale)
         if dataset_stats:

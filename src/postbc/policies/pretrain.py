@@ -36,6 +36,7 @@ def build_model(frames: Frames, targets: Targets, config: PretrainConfig) -> Gen
         layers=config.layers,
         denoising_steps=config.denoising_steps,
         inference_steps=config.inference_steps,
+        spacing=config.spacing,
         kind=config.policy,
         conditional=targets.method is Method.POSTBC_CONDITIONAL,
         features=frames.features,
