@@ -49,11 +49,6 @@ class HeldOut:
         """V, the posterior's."""
         return self.centred.square().mean(1)
 
-    def of_episodes(self, episodes: Int64[Tensor, "K"]) -> "HeldOut":
-        """These episodes, as often as they are named."""
-        rows = torch.cat([torch.where(self.episode == e)[0] for e in episodes])
-        return HeldOut(self.residual[rows], self.centred[rows], self.episode[rows])
-
 
 @dataclass(frozen=True)
 class Calibration:
@@ -102,17 +97,17 @@ def _predicted(
     return residual, predicted - mean[:, None], episodes[unseen.episode]
 
 
-def separate(held: HeldOut) -> tuple[float, Float[Tensor, "D"]]:
-    """κ and v_d that maximise the likelihood of the residuals."""
-    squared, variance = held.residual.double().square().numpy(), held.variance.double().numpy()
+def separate(residual: Float[Tensor, "N D"], variance: Float[Tensor, "N D"]) -> tuple[float, Float[Tensor, "D"]]:
+    """κ and v_d that maximise the likelihood of the residuals; ``variance`` is the posterior's."""
+    squared, known = residual.double().square().numpy(), variance.double().numpy()
     size = squared.shape[1]
 
     def objective(log: np.ndarray) -> tuple[float, np.ndarray]:
         own, kappa = np.exp(log[:size]), math.exp(log[size])
-        total = own + kappa * variance + FLOOR
+        total = own + kappa * known + FLOOR
         slope = (1 / total - squared / total**2) / (2 * squared.size)
         value = float((np.log(total) + squared / total).mean() / 2)
-        return value, np.append(own * slope.sum(0), kappa * (slope * variance).sum())
+        return value, np.append(own * slope.sum(0), kappa * (slope * known).sum())
 
     start = np.log(np.append(squared.mean(0) / 2 + FLOOR, 0.5))
     bounds = [(math.log(FLOOR), 4.0)] * size + [(math.log(1e-4), math.log(1e3))]
@@ -138,13 +133,16 @@ def predictive(held: HeldOut, own: Float[Tensor, "D"], alpha: float, samples: in
 
 def calibrate(held: HeldOut, seed: int) -> Calibration:
     """Separate the two sources of error and choose α."""
-    kappa, own = separate(held)
-    episodes = torch.unique(held.episode)
+    variance = held.variance
+    kappa, own = separate(held.residual, variance)
+    rows = [torch.where(held.episode == episode)[0] for episode in torch.unique(held.episode)]
     generator = torch.Generator().manual_seed(seed)
-    draws = [torch.randint(len(episodes), (len(episodes),), generator=generator) for _ in range(RESAMPLES)]
-    spread = np.sqrt([separate(held.of_episodes(episodes[draw]))[0] for draw in draws])
-    alpha, (low, high) = _limited(math.sqrt(kappa)), np.quantile(spread, (0.025, 0.975))
-    variance = held.variance.double()
+    resampled = []
+    for _ in range(RESAMPLES):
+        drawn = torch.cat([rows[i] for i in torch.randint(len(rows), (len(rows),), generator=generator)])
+        resampled.append(separate(held.residual[drawn], variance[drawn])[0])
+    alpha, (low, high) = _limited(math.sqrt(kappa)), np.quantile(np.sqrt(resampled), (0.025, 0.975))
+    variance = variance.double()
     return Calibration(
         alpha=alpha,
         alpha_low=_limited(float(low)),
@@ -163,7 +161,7 @@ def calibrate(held: HeldOut, seed: int) -> Calibration:
             name: float(energy_score(predictive(held, own, size), held.residual)[0])
             for name, size in (("0", 0.0), ("1", 1.0), ("alpha", alpha))
         },
-        reason=_reason(math.sqrt(kappa), alpha, len(episodes)),
+        reason=_reason(math.sqrt(kappa), alpha, len(rows)),
     )
 
 
