@@ -24,7 +24,9 @@ from postbc.policies.steering import Actor
 from postbc.policies.value import TwinValue
 from postbc.posterior.factors import Factors
 from postbc.posterior.targets import Targets
+from postbc.storage.atomic import read_json, write_json
 from postbc.storage.checkpoint import Checkpoints
+from postbc.storage.manifest import write_manifest
 from postbc.training import Ema, Generators, Run, Schedule
 from postbc.training import train as train_loop
 
@@ -58,6 +60,22 @@ def test_ddim_visits_even_steps_from_the_last_or_quadratic_ones_from_the_last_th
     assert visited(inference_steps=20) == visited(inference_steps=20, spacing="even") == list(range(19, -1, -1))
     alphas = squared_cosine(100)
     assert (alphas[95].rsqrt(), alphas[96].rsqrt()) == (pytest.approx(16.1, abs=0.1), pytest.approx(21.4, abs=0.1))
+
+
+def test_a_folder_is_sampled_as_it_was_when_it_was_written(tmp_path):
+    for spacing in ("even", "quadratic"):
+        save_policy(Policy(DiffusionPolicy(replace(SHAPE, spacing=spacing)), Latent.SAMPLE), tmp_path / spacing)
+        assert load_policy(tmp_path / spacing).model.shape.spacing == spacing
+    config = read_json(tmp_path / "quadratic" / "config.json")
+    for said, found in ((None, "even"), ("cubic", None)):  # of before there was a choice; of a version to come
+        changed = {k: v for k, v in {**config, "spacing": said}.items() if v is not None or k != "spacing"}
+        write_json(tmp_path / "quadratic" / "config.json", changed)
+        write_manifest(tmp_path / "quadratic")
+        if found:
+            assert load_policy(tmp_path / "quadratic").model.shape.spacing == found
+        else:
+            with pytest.raises(IntegrityError, match="asks for 'cubic'"):
+                load_policy(tmp_path / "quadratic")
 
 
 @pytest.mark.parametrize("kind", [DiffusionPolicy, FlowPolicy])

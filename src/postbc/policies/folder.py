@@ -16,7 +16,7 @@ from postbc.observation import ObsShape
 from postbc.policies.cvae import CvaePolicy
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.flow import FlowPolicy
-from postbc.policies.generative import EVEN, GenerativePolicy, PolicyShape
+from postbc.policies.generative import EVEN, QUADRATIC, GenerativePolicy, PolicyShape
 from postbc.policies.policy import Latent, Policy
 from postbc.policies.steering import Actor
 from postbc.policies.value import TwinValue
@@ -42,10 +42,11 @@ def build_policy(shape: PolicyShape, latent: Latent, extras: Extras = (None, Non
     """A policy of this form with fresh weights; ``extras`` are a steering actor's hidden, layers and bound, and a scorer's
     hidden, layers and samples.
 
-    Raises IntegrityError for a kind that there is not.
+    Raises IntegrityError for a kind or a spacing that there is not.
     """
-    if shape.kind not in KINDS:
-        raise IntegrityError(f"config.json asks for a {shape.kind!r} policy; there is {', '.join(KINDS)}.")
+    for asked, known in ((shape.kind, tuple(KINDS)), (shape.spacing, (EVEN, QUADRATIC))):
+        if asked not in known:
+            raise IntegrityError(f"config.json asks for {asked!r}; there is {', '.join(known)}.")
     model, (steering, scoring) = KINDS[shape.kind](shape), extras
     features, width = model.observer.features, model.latent_dim + shape.conditional
     actor = Actor(features, width, **steering) if steering else None

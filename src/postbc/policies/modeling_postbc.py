@@ -8,13 +8,10 @@ from lerobot.policies.pretrained import PreTrainedPolicy
 from lerobot.utils.constants import ACTION
 from torch import Tensor
 
-from postbc.demos.frames import ENVIRONMENT, IMAGE, STATE
+from postbc.demos.frames import ENVIRONMENT, STATE
 from postbc.demos.normalizer import MinMax
-from postbc.features import Features
-from postbc.observation import ObsShape
 from postbc.policies.configuration_postbc import PostbcConfig
-from postbc.policies.folder import build_policy
-from postbc.policies.generative import PolicyShape
+from postbc.policies.folder import build_policy, shape_from_config
 from postbc.policies.policy import Latent
 
 
@@ -27,27 +24,9 @@ class PostbcPolicy(PreTrainedPolicy):
     def __init__(self, config: PostbcConfig, dataset_stats: Any = None, **_: Any) -> None:
         super().__init__(config)
         config.validate_features()
-        environment, pixels = config.env_state_feature, config.input_features.get(IMAGE)
-        seen = ObsShape(
-            config.robot_state_feature.shape[0],
-            environment.shape[0] if environment else 0,
-            pixels.shape if pixels else None,
-            config.n_obs_steps,
-        )
-        shape = PolicyShape(
-            seen,
-            config.action_feature.shape[0],
-            config.chunk_size,
-            config.hidden,
-            config.layers,
-            config.denoising_steps,
-            config.inference_steps,
-            config.kind,
-            config.conditional,
-            config.tuned_steps,
-            Features.of(config.features) if config.features else None,
-            config.spacing,
-        )
+        ends = {end: getattr(config, end) for end in ("input_features", "output_features")}
+        sizes = {end: {key: {"shape": one.shape} for key, one in features.items()} for end, features in ends.items()}
+        shape = shape_from_config({**vars(config), **sizes})
         self.policy = build_policy(shape, Latent(config.latent), (config.steering, config.scorer), config.scale)
         if dataset_stats:
             self._fit(dataset_stats)
