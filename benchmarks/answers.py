@@ -13,10 +13,9 @@ from matplotlib.axes import Axes
 from scipy import stats
 
 from benchmarks.coverage import FEW_TRIES, PILOT, VARIANTS, done, tries_of
+from benchmarks.pages import DOCS, Part
 
-DOCS = Path(__file__).parents[1] / "docs"
-PAGE, FIGURE = DOCS / "coverage.md", DOCS / "figures" / "coverage.png"
-BEGIN, END = "<!-- made by python -m benchmarks.answers -->\n", "<!-- end -->"
+PART, FIGURE = Part(DOCS / "coverage.md", "answers"), DOCS / "figures" / "coverage.png"
 LEAST = 3  # replicates that decide
 LABELS = {"bc": "BC", "sigma 0.05": "σ-BC 0.05", "sigma matched": "σ-BC matched"}
 LABELS |= {"postbc": "PostBC, α = 1", "postbc auto": "PostBC, α auto"}
@@ -205,12 +204,6 @@ def page(groups: dict[Group, Replicates]) -> str:
     return "\n".join(parts)
 
 
-def placed(text: str, made: str) -> str:
-    """``text`` with what stands between the marks replaced."""
-    before, _, rest = text.partition(BEGIN)
-    return before + BEGIN + made + END + rest.partition(END)[2]
-
-
 def panel(axis: Axes, question: Question, groups: dict[Group, Replicates]) -> None:
     """One question: every replicate a dot, means and intervals of every set that has enough of them, and of all."""
     measured = question.of(groups)
@@ -254,9 +247,7 @@ def draw(groups: dict[Group, Replicates], path: Path) -> None:
 def main() -> None:
     """Write both."""
     groups = complete()
-    made = page(groups)
-    print(made)
-    PAGE.write_text(placed(PAGE.read_text(), made))
+    PART.write(page(groups))
     draw(groups, FIGURE)
 
 

@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.answers import verdict
+from benchmarks.pages import DOCS, Part
 from benchmarks.reproduce import COMMON, EVERYWHERE, FINETUNERS, METHODS, RESULTS, SETTINGS, Trial, trials
 from postbc.storage.journal import Row
 
-FIGURE = Path(__file__).parents[1] / "docs" / "figures" / "reproduce.png"
+PART, FIGURE = Part(DOCS / "reproduce.md", "claims"), DOCS / "figures" / "reproduce.png"
 GRID = np.linspace(0, COMMON.env_steps, 25)
 Runs = dict[tuple[str, str], Row]  # of one seed, by (method, finetuner)
 Groups = dict[str, list[Runs]]  # by setting, the seeds
@@ -119,6 +120,11 @@ def answers(groups: Groups) -> Iterator[str]:
         yield f"| {claim.text} | " + " | ".join([*cells, verdict(list(values.values()))]) + " |"
 
 
+def page(groups: Groups) -> str:
+    """The tables."""
+    return "\n".join([*table(groups), "", *answers(groups), ""])
+
+
 def draw(groups: Groups, path: Path) -> None:
     """Success against control steps, one panel a setting and finetuner; means over seeds and their range, w = 0 dashed."""
     from matplotlib import pyplot as plt
@@ -144,13 +150,12 @@ def draw(groups: Groups, path: Path) -> None:
 
 
 def main() -> None:
-    """Print and draw."""
+    """Write both."""
     groups = whole()
     if not groups:
         raise SystemExit(f"{RESULTS.path} holds no seed of which every method was run: make reproduce-quick")
-    print("\n".join([*table(groups), "", *answers(groups)]))
+    PART.write(page(groups))
     draw(groups, FIGURE)
-    print(f"\n{FIGURE.relative_to(Path(__file__).parents[1])}")
 
 
 if __name__ == "__main__":

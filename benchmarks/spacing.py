@@ -18,6 +18,7 @@ import torch
 
 from benchmarks.cells import Cells
 from benchmarks.coverage import LEAST, STARTS, VARIANTS, Cell, played_in, trained, training
+from benchmarks.pages import DOCS, Part
 from benchmarks.record import FOLDER, commit
 from postbc.demos.frames import Frames
 from postbc.evaluation.coverage import cover, summary
@@ -26,7 +27,7 @@ from postbc.policies.policy import Policy
 from postbc.progress import log
 from postbc.sims.starts import EVALUATION, seeds
 
-RESULTS = Cells(FOLDER / "spacing.jsonl")
+RESULTS, PART = Cells(FOLDER / "spacing.jsonl"), Part(DOCS / "postbc.md", "spacing")
 SETS = (("lift", 3), ("metaworld/drawer-open", 3))
 COMPARED = ("bc", "sigma matched", "postbc")
 REPLICATES, TRIES, SAMPLES, STATES = 3, 8, 32, 256
@@ -100,11 +101,11 @@ def table() -> str:
             noise = ", ".join(beyond(rows, clones, sampler) for sampler in (EVEN, QUADRATIC, "100"))
             played = " | ".join(percent(rows, key) for key in ("success", "zero", "value"))
             lines.append(f"| {task.rpartition('/')[2]}, {size} ({len(whole)}) | {variant} | {noise} | {played} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
 
 
 def main() -> None:
-    """Run what has not been run; print the table."""
+    """Run what has not been run; write the table."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)  # a second process may share the machine
@@ -112,7 +113,7 @@ def main() -> None:
         if RESULTS.lacks(vars(cell), TRIES):
             RESULTS.keep(run(cell))
             log.info("%s", list(vars(cell).values()))
-    print(table())
+    PART.write(table())
 
 
 if __name__ == "__main__":

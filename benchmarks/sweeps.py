@@ -18,6 +18,7 @@ import torch
 from benchmarks import coverage
 from benchmarks.cells import Cells
 from benchmarks.coverage import PRETRAIN, VARIANTS, Cell, played, trained, training
+from benchmarks.pages import DOCS, Part
 from benchmarks.record import FOLDER
 from postbc.config import Method
 
@@ -85,17 +86,28 @@ def means(rows: Rows, tries: int) -> str:
     return f"{100 * one:.0f} | {100 * zero:.0f} | {100 * dead:.0f} | {spread:.2f} | {energy:.2f} |"
 
 
-def tables() -> str:
-    """Means over replicates, as Markdown."""
+def shared_tries(by: dict[Any, Rows]) -> int:
+    """Tries that every row had."""
+    return min(TRIES, *(row["tries"] for rows in by.values() for row in rows))
+
+
+def lengths() -> str:
+    """Training length: means over replicates, as Markdown."""
     rows = known()
-    tries = min(TRIES, *(row["tries"] for same in rows.values() for row in same))  # that all of them had
-    title = TITLE.format(tries=tries)
+    tries = shared_tries(rows)
     frames = np.mean([row["frames"] for row in RESULTS.rows() if row["cell"]["size"] == LONG])
-    lines = [f"| Lift, {LONG}: steps (passes) | method | {title}", "|---" * 7 + "|"]
+    lines = [f"| Lift, {LONG}: steps (passes) | method | {TITLE.format(tries=tries)}", "|---" * 7 + "|"]
     for steps, method in product(sorted((*STEPS, PRETRAIN.steps)), ("bc", "postbc")):
         passes = PRETRAIN.batch * steps / frames
         lines.append(f"| {steps:,} ({passes:,.0f}) | {method} | {means(rows[LONG, method, steps, 1.0], tries)}")
-    lines += ["", f"| set | α | {title}", "|---" * 7 + "|"]
+    return "\n".join([*lines, ""])
+
+
+def alphas() -> str:
+    """α: likewise."""
+    rows = known()
+    tries = shared_tries(rows)
+    lines = [f"| set | α | {TITLE.format(tries=tries)}", "|---" * 7 + "|"]
     for size in SIZES:
         lines.append(f"| Lift, {size} | 0 (BC) | {means(rows[size, 'bc', PRETRAIN.steps, 1.0], tries)}")
         auto = rows[size, "postbc", PRETRAIN.steps, "auto"]
@@ -103,18 +115,22 @@ def tables() -> str:
         for alpha in sorted((*ALPHAS, 1.0)):
             lines.append(f"| Lift, {size} | {alpha:g} | {means(rows[size, 'postbc', PRETRAIN.steps, alpha], tries)}")
         lines.append(f"| Lift, {size} | auto ({chosen}) | {means(auto, tries)}")
-    return "\n".join(lines)
+    return "\n".join([*lines, ""])
+
+
+PARTS = {Part(DOCS / "postbc.md", "sweeps", "α"): alphas, Part(DOCS / "postbc.md", "sweeps", "length"): lengths}
 
 
 def main() -> None:
-    """Run what has not been run; print the tables."""
+    """Run what has not been run; write the tables."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)  # a second process may share the machine
     for cell in cells():
         if RESULTS.lacks(vars(cell), TRIES):
             RESULTS.keep(run(cell))
-    print(tables())
+    for part, made in PARTS.items():
+        part.write(made())
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ def rows(tmp_path, monkeypatch):
 
 
 def test_rows_of_both_studies_stand_side_by_side(rows):
-    table = sweeps.tables()
+    table = sweeps.lengths() + sweeps.alphas()
     assert "| 200 (200) | bc | 50 | 25 | 25 | 1.00 | 2.00 |" in table
     assert (
         "| 6,000 (6,000) | postbc | 50 | 25 | 75 | 1.00 | 2.00 |" in table
@@ -38,7 +38,7 @@ def test_rows_of_both_studies_stand_side_by_side(rows):
 def test_starts_count_as_solved_in_as_many_tries_as_every_row_had(rows):
     short = {"cell": vars(next(sweeps.cells())), "first_solved": [0, 2, 0, 1], **MEASURED, "tries": 2}
     sweeps.RESULTS.keep(short)
-    table = sweeps.tables()
+    table = sweeps.lengths()
     assert "never solved in 2 |" in table
     assert "| 20,000 (20,000) | bc | 50 | 25 | 50 | 1.00 | 2.00 |" in table  # of 0, 2, 8 and 1
 

@@ -163,7 +163,7 @@ class PretrainConfig:
 class DppoConfig:
     """What DPPO learns with beside the finetuner's own settings; its minibatches are `batch` chunks."""
 
-    steps: int = 4  # K', the last denoising steps that are finetuned; as in DPPO, half of those there are
+    steps: int = 8  # K', the last denoising steps that are finetuned
     rollout: int = 50  # chunks played in every environment between improvements
     epochs: int = 10  # passes over a rollout
     critic_warmup: int = 2  # improvements that leave the policy as it is
