@@ -17,10 +17,8 @@ from postbc.observation import ObsShape
 from postbc.observer import Observer
 from postbc.training import Metrics
 
-EVEN, QUADRATIC = (
-    "even",
-    "quadratic",
-)  # where a sampler's steps lie: equally far apart, or ever denser towards the action
+# How a sampler's steps lie: equally far apart, or ever denser towards the action.
+EVEN, QUADRATIC = "even", "quadratic"
 
 
 @dataclass(frozen=True)
