@@ -2,7 +2,7 @@
 
 The protocol is docs/reproduce.md. A cell is (setting, seed, method, finetuner); each is appended to
 benchmarks/results/reproduce.jsonl when it is done, and one that stands there is not run again. `--part 0/2` and `--part 1/2`
-in two processes share the work by seed and setting; `python -m benchmarks.claims` prints tables and answers.
+in two processes share the work by seed and setting; `python -m benchmarks.claims` writes tables and answers.
 """
 
 import argparse
