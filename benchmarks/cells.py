@@ -1,8 +1,11 @@
 """Results of a study, cell by cell: a line of JSON each, appended when it is done; a study goes on where it was stopped."""
 
 import json
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
+from postbc.progress import log
 from postbc.storage.journal import Row
 
 
@@ -33,6 +36,13 @@ class Cells:
         """Whether ``cell`` has not been run, or with fewer tries from each start."""
         row = self.find(cell)
         return row is None or row.get("tries", tries) < tries
+
+    def fill(self, cells: Iterable[Any], run: Callable[[Any], Row], tries: int = 0) -> None:
+        """Run what has not been run, one cell after the other."""
+        for cell in cells:
+            if self.lacks(vars(cell), tries):
+                self.keep(run(cell))
+                log.info("%s", list(vars(cell).values()))
 
     def keep(self, row: Row) -> None:
         """Append a row, to which another process may be appending as well."""

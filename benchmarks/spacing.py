@@ -24,13 +24,13 @@ from postbc.demos.frames import Frames
 from postbc.evaluation.coverage import cover, summary
 from postbc.policies.generative import EVEN, QUADRATIC
 from postbc.policies.policy import Policy
-from postbc.progress import log
 from postbc.sims.starts import EVALUATION, seeds
 
 RESULTS, PART = Cells(FOLDER / "spacing.jsonl"), Part(DOCS / "postbc.md", "spacing")
 SETS = (("lift", 3), ("metaworld/drawer-open", 3))
 COMPARED = ("bc", "sigma matched", "postbc")
 REPLICATES, TRIES, SAMPLES, STATES = 3, 8, 32, 256
+Rows = list[dict[str, Any]]
 
 
 def cells() -> Iterator[Cell]:
@@ -71,9 +71,6 @@ def run(cell: Cell) -> dict[str, Any]:
     return {"cell": vars(cell), **row, "noise": noise, "tries": TRIES, "commit": commit()}
 
 
-Rows = list[dict[str, Any]]
-
-
 def beyond(rows: Rows, clones: Rows, sampler: str) -> str:
     """Mean over replicates of √(spread² − BC's²)."""
     squares = [
@@ -107,10 +104,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)  # a second process may share the machine
-    for cell in cells():
-        if RESULTS.lacks(vars(cell), TRIES):
-            RESULTS.keep(run(cell))
-            log.info("%s", list(vars(cell).values()))
+    RESULTS.fill(cells(), run, TRIES)
     PART.write(table())
 
 

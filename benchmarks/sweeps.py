@@ -126,9 +126,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter).parse_args()
     torch.set_num_threads(1)  # a second process may share the machine
-    for cell in cells():
-        if RESULTS.lacks(vars(cell), TRIES):
-            RESULTS.keep(run(cell))
+    RESULTS.fill(cells(), run, TRIES)
     for part, made in PARTS.items():
         part.write(made())
 

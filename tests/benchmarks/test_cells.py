@@ -1,5 +1,7 @@
 """Results that grow cell by cell."""
 
+from types import SimpleNamespace
+
 from benchmarks.cells import Cells
 
 
@@ -25,3 +27,17 @@ def test_a_row_that_was_cut_off_is_run_again_and_harms_no_other(tmp_path):
         assert cells.lacks(two) == (cut > 1)  # the last line whole but for its end says all
         cells.keep({"cell": two})
         assert [row["cell"] for row in cells.rows()] == [one, two]
+
+
+def test_only_what_has_not_been_run_is_run(tmp_path):
+    cells, ran = Cells(tmp_path / "x.jsonl"), []
+    both = [SimpleNamespace(seed=0), SimpleNamespace(seed=1)]
+    cells.keep({"cell": {"seed": 0}, "tries": 8})
+
+    def run(cell):
+        ran.append(cell.seed)
+        return {"cell": vars(cell), "tries": 8}
+
+    for _ in range(2):
+        cells.fill(both, run, 8)
+    assert ran == [1]
