@@ -63,7 +63,7 @@ def test_noisy_steps_are_those_of_the_reverse_process_where_every_step_is_visite
     policy = DiffusionPolicy(replace(SHAPE, denoising_steps=10, inference_steps=10)).eval()
     x, obs = 0.3 * torch.randn(4, CHUNK), torch.randn(4, 2)
     condition = policy.condition(policy.observer(obs), None)
-    for number, t in enumerate(policy.timesteps()[:-1]):
+    for number, t in enumerate(policy.timesteps[:-1]):
         level, before = float(policy.alphas[t]), float(policy.alphas[t - 1])
         alpha = level / before
         epsilon = policy.network(x, torch.full((4,), float(t)), condition)

@@ -27,7 +27,7 @@ def test_the_schedule_falls_from_one_to_nearly_zero():
 
 def test_ddim_visits_even_steps_from_the_last_or_quadratic_ones_from_the_last_that_tells_something():
     def visited(**changes):
-        return DiffusionPolicy(replace(SHAPE, **changes)).timesteps()
+        return DiffusionPolicy(replace(SHAPE, **changes)).timesteps
 
     assert visited(spacing="even") == [19, 15, 11, 7, 3]
     assert visited() == [18, 10, 4, 1, 0]

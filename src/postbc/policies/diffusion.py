@@ -45,8 +45,8 @@ class DiffusionPolicy(ChainPolicy):
     def __init__(self, shape: PolicyShape) -> None:
         super().__init__(shape)
         self.register_buffer("alphas", squared_cosine(shape.denoising_steps), persistent=False)
-        levels = [float(self.alphas[step]) for step in self.timesteps()]
-        self.levels = [*levels, 1.0]  # ᾱ before and after each step
+        self.timesteps = self._visited()
+        self.levels = [*(float(self.alphas[step]) for step in self.timesteps), 1.0]  # ᾱ before and after each step
 
     def loss(
         self,
@@ -63,7 +63,7 @@ class DiffusionPolicy(ChainPolicy):
         noisy = alpha.sqrt() * x0 + (1 - alpha).sqrt() * noise
         return F.mse_loss(self.network(noisy, step.float(), self.condition(self.observer(obs), scale)), noise), {}
 
-    def timesteps(self) -> list[int]:
+    def _visited(self) -> list[int]:
         """The denoising steps that DDIM visits, noisiest first."""
         total, count = self.shape.denoising_steps, self.shape.inference_steps
         if self.shape.spacing == EVEN:
@@ -77,7 +77,7 @@ class DiffusionPolicy(ChainPolicy):
     ) -> Float[Tensor, "B D"]:
         """DDIM's step, or the mean of its noisy form: x_j = √ᾱ_j x̂_0 + √(1−ᾱ_j−σ²) ε̂ with ε̂ from the clipped x̂_0."""
         alpha, following = self.levels[number], self.levels[number + 1]
-        time = x.new_full((len(x),), self.timesteps()[number])
+        time = x.new_full((len(x),), self.timesteps[number])
         epsilon: Tensor = self.network_of(number)(x, time, condition)
         clean: Tensor = ((x - math.sqrt(1 - alpha) * epsilon) / math.sqrt(alpha)).clamp(-1, 1)
         variance = self.std(number) ** 2 if noisy else 0.0
