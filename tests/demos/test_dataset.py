@@ -55,6 +55,15 @@ def test_chunks_repeat_the_last_action_of_their_episode(dataset):
     assert torch.equal(frames.last.unique(), torch.tensor([7, 16, 26, 37]))
 
 
+def test_a_state_and_an_action_of_one_number_come_back(tmp_path):
+    episode = toy_episode(0)
+    narrow = replace(episode, action=episode.action[:, :1], obs={k: v[:, :1] for k, v in episode.obs.items()})
+    convert(iter([narrow]), 1, tmp_path / "set", TOY_VIEW)
+    frames = load_frames(tmp_path / "set")
+    assert np.array_equal(frames.action, narrow.action)
+    assert np.array_equal(frames.obs, np.concatenate([narrow.obs["position"], narrow.obs["goal"]], axis=1))
+
+
 def test_an_altered_dataset_is_refused(dataset, tmp_path):
     import shutil
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import h5py
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from recordings import (
@@ -69,6 +71,46 @@ def test_a_short_video_is_named(tmp_path):
     video.write_bytes(next((other / "videos").rglob("*.mp4")).read_bytes())
     with pytest.raises(DataError, match=r"episode 0: observation.images.top: the video ends after 3 of 6"):
         read(tmp_path / "set")
+
+
+def test_a_video_with_dropped_frames_is_not_filled_with_the_next_episodes(tmp_path):
+    """As LeRobot's streaming recorder leaves them: every row of the table, and a shorter part of the video."""
+    write_lerobot_videos(tmp_path / "set", [pictured(0, 6), pictured(1)])
+    write_lerobot_videos(tmp_path / "dropped", [pictured(0, 3), pictured(1)])
+    for pattern in ("*.mp4", "episodes/**/*.parquet"):
+        (whole,), (short,) = ([*(tmp_path / name).rglob(pattern)] for name in ("set", "dropped"))
+        if pattern == "*.mp4":
+            whole.write_bytes(short.read_bytes())
+            continue
+        table, cut = pq.read_table(whole), pq.read_table(short)
+        for column in (name for name in table.column_names if name.endswith("_timestamp")):
+            table = table.set_column(table.column_names.index(column), column, cut[column])
+        pq.write_table(table, whole)
+    with pytest.raises(DataError, match=r"episode 0: observation.images.top: the video ends after 3 of 6"):
+        read(tmp_path / "set")
+
+
+def test_videos_of_depth_are_refused(tmp_path):
+    write_lerobot_videos(tmp_path / "set", [pictured(0)])
+    path = tmp_path / "set" / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    info["features"]["observation.images.top"]["info"]["is_depth_map"] = True
+    path.write_text(json.dumps(info))
+    with pytest.raises(DataError, match=r"observation.images.top: videos of depth are not read"):
+        read(tmp_path / "set")
+
+
+def test_columns_that_no_array_holds_are_left_out(tmp_path):
+    """LeRobot's language events are lists of structures."""
+    write_lerobot(tmp_path / "set", [toy_episode(0)])
+    path = tmp_path / "set" / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    info["features"]["language_events"] = {"dtype": "language", "shape": [1], "names": None}
+    path.write_text(json.dumps(info))
+    (data,) = (tmp_path / "set" / "data").rglob("*.parquet")
+    table = pq.read_table(data)
+    pq.write_table(table.append_column("language_events", pa.array([[{"said": "left"}]] * len(table))), data)
+    assert np.array_equal(read(tmp_path / "set")[0].action, toy_episode(0).action)
 
 
 def test_stock_lerobot_converts_what_the_test_calls_version_2_1(tmp_path, monkeypatch):

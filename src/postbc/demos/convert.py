@@ -117,8 +117,8 @@ def convert(episodes: Iterable[Episode], count: int, target: Path, view: View, v
 
         building.rmdir()  # create() insists on making the folder
         dataset = LeRobotDataset.create(
-            f"postbc/{target.name}", view.fps, features, root=building, use_videos=video, streaming_encoding=video
-        )
+            f"postbc/{target.name}", view.fps, features, root=building, use_videos=video
+        )  # streaming_encoding would drop frames whenever the encoder falls behind
         with _sparing_the_search_for_images(features):
             for episode in chain([first], items):
                 stored, told = view.columns(episode), str(episode.facts.get("task") or view.instruction)

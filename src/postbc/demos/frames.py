@@ -194,5 +194,6 @@ def _scalars(column: Any) -> Tensor:
 
 def _matrix(column: Any) -> Tensor:
     values = column.combine_chunks()
-    flat = values.flatten().to_numpy(zero_copy_only=False)
+    nested = pa.types.is_nested(values.type)  # LeRobot writes what is one number wide as a plain column
+    flat = (values.flatten() if nested else values).to_numpy(zero_copy_only=False)
     return torch.from_numpy(flat.reshape(len(values), -1).astype(np.float32))

@@ -9,6 +9,7 @@ last part is kept (``observation.images.top`` is ``top``). Reward and success ar
 
 import io
 import json
+import math
 import re
 from collections.abc import Iterator
 from functools import lru_cache
@@ -28,6 +29,7 @@ from postbc.errors import DataError
 
 INFO = Path("meta") / "info.json"
 OBSERVATION = "observation."
+READ = ("action", "next.reward", "next.success", "timestamp")  # beside observations
 IMAGES = ("image", "video")
 MODES = ("L", "RGB", "RGBA", "P", "LA", "1")  # of pictures: 8 bits a channel
 _FIELD = re.compile(r"\{(\w+)(?::0?(\d)d)?\}")  # {episode_index:06d}
@@ -85,9 +87,10 @@ def _episode(path: Path, info: Row, features: Row, row: Row) -> Episode:
     if len(table) != count:
         raise DataError(f"{where}: {len(table)} frames in its parquet file, {count} in meta/.")
     columns: dict[str, np.ndarray] = {}
-    for key, feature in features.items():
+    for key, feature in _used(features).items():
         shape, kind = tuple(int(n) for n in feature["shape"]), str(feature["dtype"])
         if kind == "video":
+            _refuse_depth(feature, f"{where}: {key}")
             columns[key] = _video(inside(path, _place(info, row, key)), row, key, f"{where}: {key}")
         elif kind == "image":
             columns[key] = _pictures(table[key].to_pylist(), f"{where}: {key}")
@@ -105,6 +108,11 @@ def _episode(path: Path, info: Row, features: Row, row: Row) -> Episode:
     clock = columns.get("timestamp")
     timestamp = None if clock is None else clock.reshape(count).astype(np.float64)
     return Episode(columns["action"], obs, reward.astype(np.float32), success > 0, facts, timestamp)
+
+
+def _used(features: Row) -> Row:
+    """What is read; of the rest, some is what no array holds (LeRobot's language events)."""
+    return {key: one for key, one in features.items() if key.startswith(OBSERVATION) or key in READ}
 
 
 @lru_cache(maxsize=1)  # episodes lie in a file one after the other
@@ -150,9 +158,20 @@ def _pictures(cells: list[Row], where: str) -> np.ndarray:
         raise DataError(f"{where}: an image can not be decoded ({error}).") from error
 
 
+def _refuse_depth(feature: Row, where: str) -> None:
+    """Raise DataError for a video of distances: its codes are no brightness, and have more than 8 bits."""
+    info = feature.get("info") or {}
+    if info.get("is_depth_map") or info.get("video.is_depth_map"):
+        raise DataError(f"{where}: videos of depth are not read; remove the feature.")
+
+
 def _video(path: Path, row: Row, key: str, where: str) -> np.ndarray:
-    """The frames of one episode: the first at or after its first timestamp, and those that follow."""
+    """The frames of one episode: the first at or after its first timestamp, and those that follow up to its last.
+
+    A recorder that drops frames makes an episode's part of the file shorter; what follows is another episode.
+    """
     start, count = float(row.get(f"videos/{key}/from_timestamp") or 0.0), int(row["length"])
+    end, half = float(row.get(f"videos/{key}/to_timestamp") or math.inf), 0.5 / row["fps"]
     frames: list[np.ndarray] = []
     try:
         with av.open(str(path)) as container:
@@ -161,8 +180,11 @@ def _video(path: Path, row: Row, key: str, where: str) -> np.ndarray:
             if stream.time_base is not None:
                 container.seek(int(start / stream.time_base), stream=stream)
             for frame in container.decode(stream):
-                if frame.time is not None and frame.time >= start - 0.5 / row["fps"]:
-                    frames.append(frame.to_ndarray(format="rgb24"))
+                if frame.time is None or frame.time < start - half:
+                    continue
+                if frame.time >= end - half:
+                    break
+                frames.append(frame.to_ndarray(format="rgb24"))
                 if len(frames) == count:
                     return np.stack(frames)
     except (OSError, ValueError, IndexError) as error:
