@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from postbc.cli import app
 from postbc.config import Config, IngestConfig
 from postbc.demos.ingest import ingest
+from postbc.demos.preparation import Drawing, Preparation
 from postbc.demos.readers import find_sources
 from postbc.demos.store import compact, listed_segments, read_store, segment_names
 from postbc.errors import DataError
@@ -188,6 +189,15 @@ def test_a_store_goes_out_as_robomimic_and_comes_back(recording, tmp_path):
     assert len(stored) == len(episodes)
 
 
+def test_a_store_of_another_rate_is_not_exported_as_the_tasks(tmp_path, monkeypatch):
+    monkeypatch.chdir(Path(__file__).parents[2])  # params.yaml's task runs at 20 steps a second
+    write_robomimic(tmp_path / "demos.hdf5", [toy_episode(0)])
+    ingest(find_sources(tmp_path / "demos.hdf5"), tmp_path / "store", at(10))
+    asked = ["export", str(tmp_path / "set"), "--store", str(tmp_path / "store")]
+    refused = CliRunner().invoke(app, asked)
+    assert refused.exit_code == 2 and "holds 10 steps a second, lift of params.yaml has 20" in refused.stderr
+
+
 def test_stores_are_merged_and_what_is_in_both_is_refused(tmp_path):
     data = tmp_path / "data"
     write_robomimic(tmp_path / "one.hdf5", [toy_episode(n) for n in range(3)])
@@ -221,6 +231,16 @@ def test_segments_are_kept_only_for_the_same_episodes(tmp_path, monkeypatch):
     before = listed_segments(store)
     ingest(sources, store, at(20), 10)  # at another rate frames have other times
     assert not set(before) & set(listed_segments(store))
+
+
+def test_what_a_changed_program_makes_of_a_recording_replaces_what_it_made_before(tmp_path):
+    path, store = tmp_path / "demos.hdf5", tmp_path / "store"
+    write_robomimic(path, [toy_episode(0)])
+    for value in (10, 200):
+        drawing = Drawing("drawn", lambda obs, value=value: np.full((len(obs["goal"]), 4, 4, 3), value, np.uint8))
+        ingest(find_sources(path), store, at(10), prepare=Preparation(drawing=drawing))
+        (episode,) = read_store(store)
+        assert (episode.obs["drawn"] == value).all()
 
 
 def test_what_a_file_says_of_itself_is_not_believed(tmp_path):

@@ -2,6 +2,7 @@
 
 import shutil
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from tiny_run import config, make_critics, make_evaluation, make_policy
@@ -162,6 +163,33 @@ def test_lost_artifacts_are_stored_again(root, tmp_path):
     rows = register_run(root, config())
     row = next(r for r in rows if r["name"] == "postbc-lift-bc")
     registry(root).pull(row["name"], row["version"], tmp_path / "pulled")
+
+
+def test_a_champion_whose_artifacts_are_lost_gives_way(root, tmp_path):
+    register_run(root, config())
+    shutil.rmtree(root / "mlartifacts")
+    make_policy(root / "artifacts/pretrained/bc", 99)
+    make_evaluation(root, pretrained={"bc": 0.2}, pretrained_on_robot={"bc": 0.2})
+    register_run(root, config())
+    registry(root).pull("postbc-lift-bc", "champion", tmp_path / "pulled")
+
+
+def test_a_model_that_was_deleted_in_mlflow_is_stored_again(root, tmp_path):
+    register_run(root, config())
+    known = registry(root)
+    known.client.delete_logged_model(known.version("postbc-lift-bc", 1).tags["model_id"])
+    rows = register_run(root, config())
+    version = next(r["version"] for r in rows if (r["name"], r["life"]) == ("postbc-lift-bc", "pretrained"))
+    assert version == 4
+    registry(root).pull("postbc-lift-bc", version, tmp_path / "pulled")
+
+
+def test_artifacts_in_a_bucket_are_looked_for_there(root):
+    client = registry(root).client
+    experiment = client.create_experiment("elsewhere", artifact_location="s3://bucket/1")
+    model = client.create_logged_model(experiment, "m")
+    version = SimpleNamespace(tags={"model_id": model.model_id, "folder": "artifacts/policy"})
+    assert registry(root)._location(version) == f"s3://bucket/1/models/{model.model_id}/artifacts/artifacts/policy"
 
 
 def test_altered_bytes_are_refused(root):

@@ -18,7 +18,7 @@ def export(
     from postbc.demos.convert import View, convert
     from postbc.demos.export import export as write
     from postbc.demos.readers.robomimic import SUFFIXES
-    from postbc.demos.store import episode_count, read_store
+    from postbc.demos.store import episode_count, rates, read_store
     from postbc.errors import DataError
     from postbc.progress import track
 
@@ -32,6 +32,12 @@ def export(
         from postbc.sims import get_task
 
         config = load_config().task
+        if rates(store) - {config.fps}:
+            held = " and ".join(f"{rate:g}" for rate in sorted(rates(store)))
+            raise DataError(
+                f"{store} holds {held} steps a second, {config.name} of params.yaml has {config.fps}: name its own "
+                "task there, or write an .hdf5 file, which needs none."
+            )
         task = get_task(config.env)
         view = View(config.fps, config.instruction, task.see, task.images, task.features)
         convert(read_store(store), count, target, view, video)

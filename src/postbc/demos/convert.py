@@ -52,7 +52,9 @@ class View:
         return {key: [one.name for one in part] for key, part in named.items()}
 
 
-def _feature(values: np.ndarray, video: bool, names: list[str] | None) -> dict[str, Any]:
+def _feature(key: str, values: np.ndarray, video: bool, names: list[str] | None) -> dict[str, Any]:
+    if names is not None and len(names) != values.shape[1]:
+        raise DataError(f"{key}: the episodes have {values.shape[1]} numbers, the task {len(names)} ({', '.join(names)}).")
     if values.ndim == 4:
         kind = "video" if video else "image"
         return {"dtype": kind, "shape": values.shape[1:], "names": ["height", "width", "channels"]}
@@ -110,7 +112,7 @@ def convert(episodes: Iterable[Episode], count: int, target: Path, view: View, v
     if first is None:
         raise DataError("there is no episode to convert.")
     names, known = view.names(), list[Facts]()
-    features = {key: _feature(values, video, names.get(key)) for key, values in view.columns(first).items()}
+    features = {key: _feature(key, values, video, names.get(key)) for key, values in view.columns(first).items()}
     with tempfile.TemporaryDirectory() as home, atomic_folder(target) as building:
         _prepare_lerobot(home)
         from lerobot.datasets.lerobot_dataset import LeRobotDataset

@@ -9,11 +9,13 @@ from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
+import numpy as np
+
 from postbc.demos.checks import Checker, Finding, Severity, grouped
 from postbc.demos.episode import Episode
 from postbc.demos.preparation import Preparation
 from postbc.demos.readers import Source
-from postbc.demos.store import INDEX, SEGMENT_BYTES, commit, segment_is_whole, write_segment
+from postbc.demos.store import FORMAT, INDEX, SEGMENT_BYTES, commit, segment_is_whole, write_segment
 from postbc.errors import DataError
 from postbc.progress import Track, log
 
@@ -56,9 +58,15 @@ def _segments(episodes: Iterator[tuple[str, Episode]]) -> Iterator[tuple[str, li
 
 
 def _identity(group: list[Episode], fps: float) -> str:
-    """Part of a segment's name: other episodes of the same recording, or another rate, are another segment."""
-    known = json.dumps([fps, [(episode.facts["name"], len(episode)) for episode in group]])
-    return hashlib.sha256(known.encode()).hexdigest()[:8]
+    """Part of a segment's name: what is stored otherwise, be it for a change of the program, is another segment."""
+    held = hashlib.sha256(json.dumps([FORMAT, fps]).encode())
+    for episode in group:
+        arrays = {key: np.ascontiguousarray(values) for key, values in sorted(episode.arrays().items())}
+        described = {key: [values.shape, str(values.dtype)] for key, values in arrays.items()}
+        held.update(json.dumps([episode.facts, described], sort_keys=True).encode())
+        for values in arrays.values():
+            held.update(values)
+    return held.hexdigest()[:12]
 
 
 def ingest(
@@ -82,7 +90,7 @@ def ingest(
     assert fps is not None  # noqa: S101 - a task has a rate
     with Track("ingest", len(sources)) as bar:
         for name, group in _segments(_checked(by_digest, max_episodes, prepare, checker, findings)):
-            name += f"-{_identity(group, fps)}{prepare.tag}"
+            name += f"-{_identity(group, fps)}"
             if not segment_is_whole(store, name):
                 write_segment(store, name, group, fps)
             names.append(name)

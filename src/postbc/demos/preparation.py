@@ -1,7 +1,5 @@
 """What is done to recorded episodes before they are stored: keys named as the task calls them, images scaled and drawn."""
 
-import hashlib
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -39,13 +37,6 @@ class Preparation:
         """What params.yaml asks for, and the task needs."""
         size = settings.image_size
         return cls(settings.keys, (size[0], size[1]) if size else None, drawing, observe)
-
-    @property
-    def tag(self) -> str:
-        """Part of a segment's name: episodes that were prepared otherwise are others."""
-        settings = json.dumps([sorted(self.keys.items()), self.image_size])
-        digest = hashlib.sha256(settings.encode()).hexdigest()[:8]
-        return f"{f'-{digest}' if self.keys or self.image_size else ''}{f'-{self.drawing.key}' if self.drawing else ''}"
 
     def named(self, episode: Episode, where: str) -> Episode:
         """``episode`` with the task's keys. Raises DataError for a key that is not there or a name that is taken."""

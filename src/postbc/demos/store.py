@@ -144,6 +144,12 @@ def listed_segments(store: Path) -> list[str]:
     return [segment["name"] for segment in _index(store)["segments"]] if (store / INDEX).is_file() else []
 
 
+def rates(store: Path) -> set[float]:
+    """Steps a second of the committed segments."""
+    groups: list[Any] = [zarr.open_group(store / name, mode="r") for name in listed_segments(store)]
+    return {float(group.attrs["fps"]) for group in groups}
+
+
 def episode_count(store: Path) -> int:
     """Number of episodes in the committed segments."""
     groups: list[Any] = [zarr.open_group(store / name, mode="r") for name in listed_segments(store)]

@@ -37,7 +37,10 @@ def restoring(folder: Path) -> str:
     if ".work" in folder.parts:  # a checkpoint, of which DVC knows nothing
         return f"Delete the folder {folder} and run `dvc repro`."
     # Without a target DVC would reset every output, and delete demonstrations and recordings that were not added yet.
-    return f"Run `dvc checkout --force {shlex.quote(str(folder))}`, or delete the folder and run `dvc repro`."
+    tracked = f"Run `dvc checkout --force {shlex.quote(str(folder))}`"
+    if "artifacts" in folder.parts and "recordings" not in folder.parts:
+        return f"{tracked}, or delete the folder and run `dvc repro`."
+    return f"{tracked} if DVC has it, or fetch it again from where it came; no stage makes it anew."
 
 
 def _committed(folder: Path) -> Path:
@@ -49,22 +52,24 @@ def _committed(folder: Path) -> Path:
     return folder / NAME
 
 
-def check_manifest(folder: Path) -> None:
-    """Compare every file with the manifest.
-
-    Raises IntegrityError that names the first file that is missing, added, truncated or altered.
-    """
-    _committed(folder)
+def difference(folder: Path) -> str | None:
+    """The first file that is missing, added, truncated or altered, in words; None where all are as the manifest says."""
     try:
         recorded, found = read_json(folder / NAME), describe(folder)
     except ValueError as error:
-        raise IntegrityError(f"{folder / NAME} is damaged ({error}). {restoring(folder)}") from error
+        return f"{folder / NAME} is damaged ({error})."
     for name in sorted(recorded.keys() | found.keys()):
         if recorded.get(name) != found.get(name):
-            raise IntegrityError(
-                f"{folder / name} differs from the manifest: recorded {recorded.get(name)}, found "
-                f"{found.get(name)}. {restoring(folder)}"
-            )
+            was, now = recorded.get(name), found.get(name)
+            return f"{folder / name} differs from the manifest: recorded {was}, found {now}."
+    return None
+
+
+def check_manifest(folder: Path) -> None:
+    """Compare every file with the manifest. Raises IntegrityError that names the first :func:`difference`."""
+    _committed(folder)
+    if (found := difference(folder)) is not None:
+        raise IntegrityError(f"{found} {restoring(folder)}")
 
 
 def fingerprint(folder: Path) -> str:

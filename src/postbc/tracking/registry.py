@@ -14,10 +14,11 @@ from functools import cached_property
 from importlib.metadata import version as installed
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlparse
 
 from postbc.errors import IntegrityError, RegistryError
 from postbc.storage.atomic import atomic_folder
-from postbc.storage.manifest import check_manifest, fingerprint
+from postbc.storage.manifest import check_manifest, difference, fingerprint
 from postbc.tracking.champion import PLACES
 from postbc.tracking.client import absolute_uri, database, global_uri, in_our_words, quiet_mlflow, shown
 from postbc.tracking.models import ModelFolder, signature
@@ -78,19 +79,25 @@ class Registry:
 
     def _find(self, name: str, sha256: str) -> int | None:
         query = f"name={_quoted(name)} and tags.sha256={_quoted(sha256)}"
-        usable = [v for v in self.client.search_model_versions(query) if self._reachable(v)]
+        usable = [v for v in self.client.search_model_versions(query) if self.reachable(v)]
         return min((int(v.version) for v in usable), default=None)
 
-    def _reachable(self, version: Any) -> bool:
-        """False for a version whose artifacts were deleted or moved away from this machine's database."""
-        location = self._location(version)
+    def reachable(self, version: Any) -> bool:
+        """False for a version whose artifacts were deleted, or moved away from this machine's database."""
+        try:
+            location = self._location(version)
+        except quiet_mlflow().exceptions.MlflowException as error:
+            if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                raise
+            return False
         return database(self.uri) is None or not location.startswith("file:") or _local(location).is_dir()
 
     def _location(self, version: Any) -> str:
-        """Where the registered folder lies: below mlartifacts/, or behind the server that holds them."""
+        """Where the registered folder lies: below mlartifacts/, behind the server that holds them, or in a bucket."""
         model = self.client.get_logged_model(version.tags["model_id"])
         location = f"{model.artifact_location}/{version.tags['folder']}"
-        if location.startswith("file:") and _local(location).is_dir():
+        scheme = urlparse(location).scheme
+        if scheme not in ("", "file", "mlflow-artifacts") or (scheme == "file" and _local(location).is_dir()):
             return location
         rest = location.removeprefix(_SERVED).rpartition(f"/{_ARTIFACTS}/")[2]
         file = database(self.uri)  # the folder moved, or a server stored what is now read without it, or the reverse
@@ -193,11 +200,12 @@ class Registry:
             raise RegistryError(f"{name}/{version.version} has no sha256 tag: postbc did not register it.")
         with atomic_folder(target.absolute()) as building:
             self._download(version, building)
-            check_manifest(building)
-            if (found := fingerprint(building)) != version.tags["sha256"]:
+            found = difference(building)
+            if found is None and (holds := fingerprint(building)) != version.tags["sha256"]:
+                found = f"it holds {holds}, registered was {version.tags['sha256']}."
+            if found is not None:
                 raise IntegrityError(
-                    f"{name}/{version.version}: the artifact store holds {found}, registered was "
-                    f"{version.tags['sha256']}. The store was changed; register the model again."
+                    f"{name}/{version.version}: the artifact store was changed; register the model again. {found}"
                 )
         return _row(version, self.aliases(name))
 
@@ -226,8 +234,6 @@ class Registry:
 
 
 def _local(location: str) -> Path:
-    from urllib.parse import unquote, urlparse
-
     return Path(unquote(urlparse(location).path))
 
 

@@ -119,8 +119,9 @@ def _record(registry: Registry, run_id: str, versions: Versions, evaluation: Eva
 
 
 def _champion(registry: Registry, name: str, setting: str) -> int | None:
-    """The best version of a policy's name under this setting."""
-    rivals = [v for v in registry.versions(name) if v.tags.get("evaluated_on") == setting]
+    """The best version of a policy's name under this setting, of those that can still be fetched."""
+    same = [v for v in registry.versions(name) if v.tags.get("evaluated_on") == setting]
+    rivals = [v for v in same if registry.reachable(v)]
     return champion([_standing(v) for v in rivals])
 
 
