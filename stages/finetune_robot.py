@@ -116,11 +116,12 @@ def main(config: Config, options: argparse.Namespace) -> None:
         learner.settle()  # both sides have read the policy now
         if request(config, robot, method) != wanted:
             raise MismatchError("the policy was exchanged while it was read; run it again.")
+        # Before the permission is used up: what a killed session left is stored now.
+        env.recorder = Recorder(paths.recordings(task.name, method), task.fps, {"method": method})
+        stack.callback(env.recorder.close)
         armed = body.connect(wanted, arming.FOLDER)
         log.info("%s armed by %s", armed.robot, armed.operator)
-        facts = {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy, "method": method}
-        env.recorder = Recorder(paths.recordings(task.name, method), task.fps, facts)
-        stack.callback(env.recorder.close)
+        env.recorder.facts |= {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy}
         vector = RobotVector(env, pace, task.history, settings.discount)
         stack.callback(vector.close)
         where = arena(config, method, vector)

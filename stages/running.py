@@ -12,6 +12,7 @@ from postbc.compose import load_config
 from postbc.config import Config, Method
 from postbc.errors import PostbcError
 from postbc.processes import die_with_parent
+from stages import PARENT
 
 log = logging.getLogger("postbc")
 STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
@@ -46,6 +47,8 @@ def run(
         logging.getLogger(name).setLevel(logging.ERROR)
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     die_with_parent()  # so that no stage, and no robot, goes on unsupervised
+    if os.getppid() != PARENT:
+        sys.exit(_tell("whoever started this stage has ended", 130))
     for number in STOPPING:  # also where the background of a script would ignore them
         nohup = number == signal.SIGHUP and signal.getsignal(number) == signal.SIG_IGN
         if attended or not nohup:

@@ -1,7 +1,6 @@
 """LeRobot's own SO-101 driver on a motor bus that moves nothing but numbers: the loop that a real arm goes through."""
 
 import os
-import tempfile
 from contextlib import nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -23,7 +22,7 @@ from postbc.finetune.driver import Arena, finetune
 from postbc.observation import ObsShape
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.generative import PolicyShape
-from postbc.robots import environment
+from postbc.robots import environment, lock
 from postbc.robots.environment import RobotEnv
 from postbc.robots.keeper import Keeper
 from postbc.robots.operator.contract import Verdict
@@ -175,15 +174,17 @@ def test_a_finetuner_learns_on_the_arm(config, tmp_path):
 
 
 def test_another_project_of_this_user_waits_for_the_arm(config, tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    made = (asdict(config.finetune_robot.robot), config.task.env, {}, config.task.fps)
-    keepers = [Keeper(None), Keeper(None)]
+    monkeypatch.setattr(lock, "SHARED", tmp_path)
+    robot, keepers = config.finetune_robot.robot, [Keeper(None), Keeper(None)]
     for name, keeper in zip("ab", keepers, strict=True):
         (tmp_path / name).mkdir()
         monkeypatch.chdir(tmp_path / name)
+        called = replace(robot, options={**robot.options, "id": name})  # whatever they call it
+        made = (asdict(called), config.task.env, {}, config.task.fps)
         with pytest.raises(RobotError, match="another session runs with so101") if name == "b" else nullcontext():
             keeper.do_make(*made)
-    os.close(keepers[0]._lock)
+    for held in keepers[0]._locks:
+        os.close(held)
 
 
 def test_an_arm_in_other_units_gets_degrees(config):

@@ -6,7 +6,6 @@ import signal
 import stat
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import replace
 
@@ -20,10 +19,11 @@ from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.demos.store import listed_segments, read_store
 from postbc.errors import ConfigError, NotArmedError, RobotError, UnsafeActionError
 from postbc.features import Feature, Features
-from postbc.robots import arming
+from postbc.robots import arming, lock
 from postbc.robots.environment import RobotEnv, with_limits
 from postbc.robots.keeper import ENDING
-from postbc.robots.lock import hold, own_folder
+from postbc.robots.lock import addresses, hold, own_folder
+from postbc.robots.operator import Verdict
 from postbc.robots.recorder import Recorder, read_journal
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import SafeRobot, make_robot
@@ -218,6 +218,7 @@ def test_a_number_that_is_lost_stops_the_robot_before_it_is_recorded(tmp_path):
     assert env.body.stopped
     (episode,) = read_store(tmp_path / "store")
     assert np.isfinite(episode.obs["agent_pos"]).all()
+    assert len(episode) == 2  # what was done before the number was lost is kept
 
 
 def test_a_stop_is_heard_also_where_there_is_no_action_to_send():
@@ -230,8 +231,22 @@ def test_a_stop_is_heard_also_where_there_is_no_action_to_send():
     assert env.body.stopped
 
 
+def test_a_robot_is_known_by_where_it_is_reached_whatever_else_is_said_of_it(tmp_path):
+    (tmp_path / "ttyACM0").touch()
+    (tmp_path / "by-id").symlink_to(tmp_path / "ttyACM0")
+    port, same = str(tmp_path / "ttyACM0"), str(tmp_path / "by-id")
+    cameras = {"top": {"type": "zmq", "server_address": "10.0.0.1"}}
+    assert addresses("so101_follower", {"port": port}) == addresses(
+        "so101_follower", {"port": same, "id": "mine", "cameras": cameras, "max_relative_target": 5}
+    )
+    both = {"left_arm_config": {"port": same}, "right_arm_config": {"port": "/dev/other"}}
+    assert set(addresses("bi_so_follower", both)) == {port, "/dev/other"}
+    assert addresses("reachy2", {"ip_address": "10.0.0.2", "port": 50065}) == ["10.0.0.2"]
+    assert addresses("unheard_of", {"id": "mine"}) == ["unheard_of"]
+
+
 def test_a_folder_for_locks_that_another_made_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(lock, "SHARED", tmp_path)
     folder = own_folder()
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and own_folder() == folder
     folder.rename(tmp_path / "elsewhere")
@@ -289,7 +304,7 @@ recorder = Recorder(Path(sys.argv[1]), 10, {"robot": "twin"})
 for episode in range(2):
     recorder.begin(episode)
     for step in range(7):
-        recorder.step({"x": [float(step)]}, [0.5], False)
+        recorder.step({"x": [float(step)]}, [0.5])
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -309,6 +324,31 @@ def test_a_killed_session_loses_no_step(tmp_path):
     recorder.begin(9)
     assert recorder._path.stem not in listed_segments(store)
     recorder.end()
+
+
+def test_success_where_no_action_was_sent_is_the_last_ones(tmp_path):
+    env = arm_env("x.delta", "elbow.pos")[1]  # nothing that could be kept
+    env.recorder = Recorder(tmp_path, 10, {})
+    env.reset(seed=0)
+    env.step(np.array([0.5]))
+    env.step(np.array([0.5]))
+    env.operator.verdict = lambda: Verdict.SUCCESS
+    assert env.keep()[1:3] == (1.0, True)
+    env.close()
+    (episode,) = read_store(tmp_path)
+    assert episode.success.tolist() == [False, True] and episode.reward.tolist() == [0, 1]
+
+
+def test_what_a_killed_session_left_is_not_joined_with_another_shape(tmp_path):
+    for width in (3, 4):
+        recorder = Recorder(tmp_path, 10, {})
+        for seed in range(2):
+            recorder.begin(seed)
+            recorder.step({"agent_pos": np.zeros(width)}, np.zeros(2))
+        if width == 4:
+            recorder.close()
+    shapes = [episode.obs["agent_pos"].shape for episode in read_store(tmp_path)]
+    assert shapes == [(1, 3), (1, 3), (1, 4), (1, 4)]
 
 
 def test_unknown_robots_options_and_features_are_named():
@@ -373,6 +413,6 @@ def test_sessions_number_their_episodes_on(tmp_path):
         recorder = Recorder(tmp_path, 10, {})
         for seed in range(3):
             recorder.begin(seed)
-            recorder.step({"position": np.zeros(2)}, np.zeros(2), False)
+            recorder.step({"position": np.zeros(2)}, np.zeros(2))
         recorder.close()
     assert [e.facts["name"] for e in read_store(tmp_path)] == [f"episode-{n:06d}" for n in range(6)]

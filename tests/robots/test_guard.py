@@ -32,7 +32,7 @@ def guard_of(config, locate=None):
 
 @given(
     st.lists(st.tuples(shapes.flatmap(lambda s: arrays(np.float64, s, elements=anything)), moments), max_size=8),
-    st.none() | arrays(np.float64, (2,), elements=st.floats(0, 1)),
+    st.none() | arrays(np.float64, (2,), elements=st.floats(-0.2, 1.2)),  # a little outside, too
     st.booleans(),
 )
 def test_whatever_comes_only_safe_actions_leave(actions, present, boxed):
@@ -103,7 +103,9 @@ def test_an_episode_begins_without_a_last_action_or_from_where_the_robot_is():
     guard.begin()
     assert guard.check(np.array([1.0, 0.0]), 1.0)[0] == 1
     guard.begin(np.array([-1.1, 0.0]))  # a little outside, as an arm at rest may be
-    assert guard.check(np.array([1.0, 0.0]), 1.0)[0] == -0.5
+    assert guard.check(np.array([1.0, 0.0]), 1.0)[0] == pytest.approx(-0.6)
+    guard.begin(np.array([-1.1, 0.0]))
+    assert guard.check(np.array([-1.0, 0.0]), 1.0)[0] == -1
 
 
 @pytest.mark.parametrize(

@@ -53,6 +53,62 @@ def test_a_robot_that_can_not_be_disconnected_as_a_whole_is_at_its_bus():
     assert safe.robot.told == ["bus off, torque off"]
 
 
+class Bus:
+    """Of motors that note what they are told; the rest of the robot is LeRobot's."""
+
+    is_connected = is_calibrated = True
+
+    def __init__(self, motors, told):
+        self.motors, self.told, self.lost = motors, told, False
+
+    def sync_read(self, *_, **__):
+        return dict.fromkeys(self.motors, 10.0)
+
+    def sync_write(self, register, values):
+        self.told.append(register)
+
+    def disconnect(self, off):
+        if self.lost:
+            self.lost = False
+            raise ConnectionError("no such bus")
+        self.told.append(f"off, torque {'off' if off else 'on'}")
+
+
+@pytest.mark.parametrize(("on_stop", "torque"), [("hold", "on"), ("release", "off")])
+@pytest.mark.parametrize("lost", [False, True])
+def test_both_arms_of_lerobots_pair_are_held_or_let_go(on_stop, torque, lost):
+    from lerobot.robots.bi_so_follower import BiSOFollower, BiSOFollowerConfig
+    from lerobot.robots.so_follower import SOFollowerConfig
+
+    pair = BiSOFollower(BiSOFollowerConfig(*(SOFollowerConfig(port=f"/dev/none{i}") for i in "ab")))
+    told = [], []
+    for arm, notes in zip((pair.left_arm, pair.right_arm), told, strict=True):
+        arm.bus = Bus(arm.bus.motors, notes)
+    pair.left_arm.bus.lost = lost
+    pair.connect = lambda calibrate: None
+    joints = len(pair.action_features)
+    safe = arm_behind(GuardConfig([0.0] * joints, [90.0] * joints, [5.0] * joints, on_stop=on_stop), pair)
+    safe.stop("enough")
+    for notes in told:
+        assert notes[: (on_stop == "hold")] == ["Goal_Position"] * (on_stop == "hold")
+        assert notes[-1] == f"off, torque {torque}"
+
+
+def test_a_robot_that_can_not_be_asked_to_hold_is_warned_of(caplog):
+    arm = Arm()
+    del arm.config
+    arm_behind(replace(LIMITS, on_stop="release"), arm)
+    assert "on_stop" not in caplog.text
+    SafeRobot(arm, RobotConfig(type="arm", guard=LIMITS), 10.0).guarded(["elbow.pos"])
+    assert "arm has no disable_torque_on_disconnect: if its driver lets go" in caplog.text
+
+
+def test_what_a_driver_says_and_does_not_declare_is_left_out():
+    arm = Arm()
+    arm.get_observation = lambda: {"elbow.pos": 10.0, "wireless_remote": b"00"}
+    assert arm_behind(LIMITS, arm).observe() == {"elbow.pos": 10.0}
+
+
 def base_behind(names=("x.vel",), **more):
     base = Arm()
     base.observation_features = base.action_features = dict.fromkeys(names, float)
@@ -88,6 +144,17 @@ def test_wheels_stand_where_the_arm_on_them_is_outside_of_its_limits_and_a_camer
     safe.robot.at, safe.robot.stuck = 200.0, True
     safe.stop("enough")
     assert safe.robot.told == [[12.0, 0.5], [12.0, 0.0], "bus off, torque off"]
+
+
+def test_wheels_stand_where_the_tool_on_them_can_not_be_held():
+    base = Arm()
+    base.observation_features, base.action_features = {"elbow.pos": float}, {"tool.x": float, "x.vel": float}
+    base.send_action = lambda action: base.told.append(list(action.values())) or action
+    safe = arm_behind(GuardConfig([-1.0] * 2, [100.0] * 2, [5.0] * 2), base)
+    safe.begin()
+    safe.act(np.array([1.0, 4.0]))
+    safe.stop("enough")
+    assert base.told == [[1.0, 4.0], [1.0, 0.0], "off, torque on"]
 
 
 def test_a_velocity_that_can_not_be_zero_is_refused():
@@ -132,7 +199,7 @@ def test_an_arm_that_is_not_calibrated_is_not_moved():
     arm.is_calibrated = False
     with pytest.raises(RobotError, match=f"lerobot-calibrate.*--robot.calibration_dir={arm.calibration_dir}"):
         arm_behind(LIMITS, arm)
-    assert arm.told[-1] == "off, torque on"
+    assert arm.told == ["off, torque on"]  # a position would be one of a calibration that is not its own
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,9 @@
 
 import numpy as np
 
-from postbc.sims.lerobot_env import PostbcEnvConfig
+from postbc.sims import get_task
+from postbc.sims.lerobot_env import RUN, PostbcEnvConfig
+from postbc.sims.starts import EVALUATION, seeds
 
 
 def test_a_task_brings_its_own_sizes_rate_and_limit():
@@ -22,3 +24,12 @@ def test_episodes_end_at_the_limit():
     over = [vector.step(np.zeros((2, 2), np.float32))[3].tolist() for _ in range(3)]
     vector.close()
     assert over == [[False, False], [False, False], [True, True]]
+
+
+def test_lerobots_seeds_are_initial_states_that_were_held_out():
+    vector = PostbcEnvConfig(task="reach").create_envs(2)["postbc"][0]
+    seen = vector.reset(seed=[0, 1])[0]["environment_state"]
+    vector.close()
+    env = get_task("reach").make()
+    held_out = [env.reset(seed=seed)[0]["environment_state"] for seed in seeds(EVALUATION, RUN, 2)]
+    assert np.array_equal(seen, held_out)

@@ -91,7 +91,7 @@ def test_pull_refuses_a_flipped_byte(root, tmp_path):
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(IntegrityError, match="register the model again. .*differs from the manifest") as refused:
+    with pytest.raises(IntegrityError, match=r"register the model again\. .*differs from the manifest") as refused:
         registry.pull("postbc-lift-bc", 1, tmp_path / "pulled")
     assert "dvc" not in str(refused.value)
     assert not (tmp_path / "pulled").exists()

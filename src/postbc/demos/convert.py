@@ -54,7 +54,9 @@ class View:
 
 def _feature(key: str, values: np.ndarray, video: bool, names: list[str] | None) -> dict[str, Any]:
     if names is not None and len(names) != values.shape[1]:
-        raise DataError(f"{key}: the episodes have {values.shape[1]} numbers, the task {len(names)} ({', '.join(names)}).")
+        raise DataError(
+            f"{key}: the episodes have {values.shape[1]} numbers, the task {len(names)} ({', '.join(names)})."
+        )
     if values.ndim == 4:
         kind = "video" if video else "image"
         return {"dtype": kind, "shape": values.shape[1:], "names": ["height", "width", "channels"]}

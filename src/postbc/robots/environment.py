@@ -105,7 +105,10 @@ class RobotEnv(TaskEnv):
                 raise RobotError(f"the robot says that {lost} is {raw[lost]}: not finite; it was stopped.")
         found: Observation = {key: numbers.astype(np.float32) for key, numbers in seen.items()}
         if self.camera:
-            found[PIXELS] = scaled(np.asarray(raw[self.camera], np.uint8), self._picture)
+            image = np.asarray(raw[self.camera])
+            if image.dtype != np.uint8:  # such as a depth camera's millimetres, which would be cut off
+                raise RobotError(f"{self.camera} gives {image.dtype}; images of 8 bits a channel are read.")
+            found[PIXELS] = scaled(image, self._picture)
         return found
 
     def reset(self, *, seed: int | None = None, options: Any = None) -> tuple[Observation, dict[str, Any]]:
@@ -137,7 +140,10 @@ class RobotEnv(TaskEnv):
         self.clock.acting()
         self._last = self.body.act(wanted)
         self.clock.acted()
-        return self._after(self._last * self.actions.scale, intervened)
+        executed = self._last * self.actions.scale
+        if self.recorder:  # whatever happens next, this was done
+            self.recorder.step(dict(self._seen), executed, intervened)
+        return self._after(executed, intervened)
 
     def _require_going(self) -> None:
         if self.operator.stopped():
@@ -171,8 +177,8 @@ class RobotEnv(TaskEnv):
         self.operator.watch(self._raw)
         verdict = self.operator.verdict()
         success = verdict is Verdict.SUCCESS
-        if self.recorder and executed is not None:
-            self.recorder.step(dict(self._seen), executed, success, intervened)
+        if self.recorder and success:
+            self.recorder.succeed()
         self._seen, self._steps, self._successes = observation, self._steps + 1, self._successes + success
         if self._steps % SHOWN == 1:
             self._show()

@@ -70,7 +70,7 @@ class Guard:
                     f"the robot starts outside of its limits: feature {where} is at {present[where]:.6g}, the limits are "
                     f"[{self.low[where]:.6g}, {self.high[where]:.6g}]. Bring it inside by hand."
                 )
-            self._last = nearest
+            self._last = present
 
     def check(self, action: Float[ndarray, "A"], now: float) -> Float[ndarray, "A"]:
         """The action to send at ``now``, in seconds. Raises UnsafeActionError for one that must not be sent in any form."""
@@ -89,7 +89,8 @@ class Guard:
         self._require_inside(safe)
         if self._last is not None:
             step = self._largest_step(now - self._when)
-            slower = np.clip(safe, self._last - step, self._last + step)
+            # Back inside the limits: an arm may begin a step outside of them, and never farther.
+            slower = np.clip(np.clip(safe, self._last - step, self._last + step), self.low, self.high)
             if not np.array_equal(slower, safe):
                 self._require_inside(slower)  # a box of poses is none of joints: halfway may lie outside
             safe = slower

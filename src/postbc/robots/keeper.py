@@ -23,7 +23,7 @@ from postbc.config.robot import GuardConfig, OperatorConfig, RobotConfig, Worksp
 from postbc.errors import NotArmedError, PostbcError, RobotError
 from postbc.processes import receive, send, served
 from postbc.robots import arming
-from postbc.robots.lock import hold, own_folder
+from postbc.robots.lock import addresses, hold, own_folder
 from postbc.robots.safe import SafeRobot, label, make_robot
 
 STUCK = 1.0  # seconds for which a call of the driver may keep the robot from being stopped before the process ends without it
@@ -130,8 +130,9 @@ class Keeper:
             raise RobotError("this process holds a robot already.")
         made = robot_of(config)
         robot = SafeRobot(make_robot(made, env, options), made, fps)
-        key = sha256(label(made).encode()).hexdigest()[:16]
-        self._lock = None if robot.simulated else hold(own_folder() / f"{key}.lock", label(made))
+        where = () if robot.simulated else addresses(made.type, made.options)
+        keys = {address: sha256(address.encode()).hexdigest()[:16] for address in where}
+        self._locks = [hold(own_folder() / f"{key}.lock", f"{made.type} at {one}") for one, key in keys.items()]
         # Where time stands still between actions nobody can be late.
         self._watchdog = Watchdog(robot, made.guard.heartbeat if robot.waits else float("inf"))
         self.robot = robot

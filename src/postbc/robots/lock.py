@@ -2,23 +2,41 @@
 
 import fcntl
 import os
+import re
 import stat
-import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from postbc.errors import RobotError
+
+SHARED = Path("/tmp")  # noqa: S108 - of all of a user's projects, whatever TMPDIR says; the folder below it is checked
+ADDRESS = re.compile(r"(^|_)(port|ip|host|address|url)$")  # LeRobot's options that say where a robot is reached
 
 
 def own_folder() -> Path:
     """Where this user's projects keep what they lock between them. Raises RobotError where another user made it."""
-    folder = Path(tempfile.gettempdir(), f"postbc-{os.getuid()}")
+    folder = SHARED / f"postbc-{os.getuid()}"
     with suppress(FileExistsError):
         folder.mkdir(mode=0o700)
     found = folder.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid():
         raise RobotError(f"{folder} is no folder of yours, so it can lock no robot: have it removed.")
     return folder
+
+
+def addresses(kind: str, options: Mapping[str, Any]) -> list[str]:
+    """Where a robot with LeRobot's ``options`` is reached, each once: two arms have two; of one without, its type."""
+    return sorted(set(_addresses(options))) or [kind]
+
+
+def _addresses(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        if isinstance(value, Mapping) and name != "cameras":
+            yield from _addresses(value)
+        elif isinstance(value, str) and ADDRESS.search(name):
+            yield os.path.realpath(value) if value.startswith("/") else value
 
 
 def hold(path: Path, what: str) -> int:

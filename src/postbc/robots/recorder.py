@@ -49,8 +49,13 @@ def _episode(steps: list[Step], facts: dict[str, Any]) -> Episode:
 
 def read_journal(path: Path) -> tuple[dict[str, Any], list[Step]]:
     """Facts and steps of a journal; a last line that was cut off by a kill is dropped."""
-    whole = read_lines(path)
-    return (whole[0], whole[1:]) if whole else ({}, [])
+    whole, steps = read_lines(path), list[Step]()
+    for line in whole[1:]:
+        if "action" in line:
+            steps.append({"success": False, **line})
+        elif steps:  # what became known of the last step
+            steps[-1] |= line
+    return whole[0] if whole else {}, steps
 
 
 class Recorder:
@@ -64,6 +69,7 @@ class Recorder:
         self._count = 0
         for left_over in sorted(store.glob(f"*{JOURNAL}")):
             self._store(left_over)
+        self._session = []  # what was left over may be of another shape, and is not joined with what comes
         self._count = episode_count(store)
 
     def begin(self, seed: int) -> None:
@@ -75,17 +81,15 @@ class Recorder:
         self._journal = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         self._append({**self.facts, "seed": seed, "name": self._path.stem})
 
-    def step(self, obs: dict[str, Any], action: Any, success: bool, intervention: bool = False) -> None:
+    def step(self, obs: dict[str, Any], action: Any, intervention: bool = False) -> None:
         """Record what was seen, what was really executed and whether by a person; on the disk's queue before it returns."""
         values = {key: _packed(np.asarray(value)) for key, value in obs.items() if np.size(value)}
-        self._append(
-            {
-                "obs": values,
-                "action": np.asarray(action, float).tolist(),
-                "success": bool(success),
-                "intervention": bool(intervention),
-            }
-        )
+        executed = np.asarray(action, float).tolist()
+        self._append({"obs": values, "action": executed, "intervention": bool(intervention)})
+
+    def succeed(self) -> None:
+        """Record that the last step led to success."""
+        self._append({"success": True})
 
     def _append(self, line: dict[str, Any]) -> None:
         assert self._journal is not None, "begin() comes first"  # noqa: S101 - internal order of calls

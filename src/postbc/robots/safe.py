@@ -20,7 +20,9 @@ from postbc.robots.devices import make_device
 from postbc.robots.guard import Guard, limits_fingerprint
 from postbc.robots.workspace import locator
 
-SPEEDS = re.compile(r"(^|[._])(vel|velocity|v[xyz]|vtheta|w[xyz])$")  # as LeRobot's robots call velocities
+# As LeRobot's robots call velocities, and sticks that are held.
+SPEEDS = re.compile(r"(^|[._])(vel|velocity|v[xyz]|vtheta|w[xyz]|remote\.[lr][xy])$")
+LETS_GO = "disable_torque_on_disconnect"  # LeRobot's setting
 PATIENCE = 2  # control periods that a heartbeat lasts at least
 Raw = dict[str, Any]  # values by LeRobot feature
 log = logging.getLogger("postbc")
@@ -105,7 +107,7 @@ class SafeRobot:
         self.action_features = dict(robot.action_features)
         self.stopped: str | None = None
         self._guard: Guard | None = None
-        self._connecting = False
+        self._connecting = self._connected = False
         self._steps = 0
         self._where: ndarray | None = None  # what would hold it where it was last seen
         self._told: ndarray | None = None  # the last action of an episode
@@ -131,6 +133,8 @@ class SafeRobot:
         self._speeds = np.array([is_velocity(name) for name in actions])
         measured = [name in self.observation_features for name in actions]
         self.holds = bool((self._speeds | measured).all())
+        if guard.on_stop == "hold" and not (self.simulated or self._speeds.all() or self._settings()):
+            log.warning("%s has no %s: if its driver lets go, on_stop: hold can not keep it", self.config.type, LETS_GO)
         if (self._speeds & ((self._guard.low > 0) | (self._guard.high < 0))).any():
             raise ConfigError("finetune_robot.robot.guard leaves a velocity no zero: it could not be stopped.")
 
@@ -154,6 +158,7 @@ class SafeRobot:
                         f"{self.robot} is not calibrated: run `lerobot-calibrate` with the same --robot.type, port and id, and "
                         f"--robot.calibration_dir={self.robot.calibration_dir}."
                     )
+                self._connected = True
             except BaseException as error:
                 self.stop(str(error))
                 raise
@@ -164,7 +169,8 @@ class SafeRobot:
             return self._look()
 
     def _look(self) -> Raw:
-        seen = dict(self.robot.get_observation())
+        # LeRobot's drivers may say more than they declare.
+        seen = {k: v for k, v in self.robot.get_observation().items() if k in self.observation_features}
         if self.holds:
             here = self._still(seen)
             self._where = here if np.isfinite(here).all() else self._where
@@ -241,17 +247,27 @@ class SafeRobot:
 
     def _to_safety(self) -> None:
         hold = self.config.guard.on_stop == "hold"
-        settings: Any = getattr(self.robot, "config", None)
         try:
-            if hasattr(settings, "disable_torque_on_disconnect"):
+            for settings in self._settings():
                 with suppress(AttributeError):  # a plugin's settings may be frozen
-                    settings.disable_torque_on_disconnect = not hold
-            if hold or self._speeds.any():  # wheels do not stop for being let go
+                    setattr(settings, LETS_GO, not hold)
+            # Wheels do not stop for being let go. What is not known to be calibrated is told nothing.
+            if self._connected and (hold or self._speeds.any()):
                 self._stay()
         except Exception as error:  # a bus that is gone can not be told to hold
             log.error("the robot could not be told to stay where it is: %s", error)
         finally:
             self._disconnect(hold)
+
+    def _parts(self) -> list[Any]:
+        """The robot, and of one with two arms each of them."""
+        arms = (getattr(self.robot, name, None) for name in ("left_arm", "right_arm"))
+        return [self.robot, *(arm for arm in arms if arm is not None)]
+
+    def _settings(self) -> list[Any]:
+        """Of all that has motors, where LeRobot's driver asks whether to let go of them."""
+        settings = (getattr(part, "config", None) for part in self._parts())
+        return [one for one in settings if hasattr(one, LETS_GO)]
 
     def _stay(self) -> None:
         """Command the present position, or the last that was read, and no velocity, so that it does not move on."""
@@ -259,17 +275,18 @@ class SafeRobot:
             with suppress(Exception):  # a camera may be lost, and the arm be well
                 self._look()
         here = np.zeros(len(self._actions)) if self._speeds.all() else self._where
-        if not self.holds or here is None:
-            if not self.simulated:
-                log.warning("these actions can not hold a robot: it keeps its last command until it is disconnected")
-            return
         assert self._guard is not None  # noqa: S101 - only called behind one
-        if (here < self._guard.low).any() or (here > self._guard.high).any():
-            log.warning("the robot is outside of its limits and is not told to stay there: it keeps its last command")
-            if self._told is None or not self._speeds.any():
-                return
-            here = np.where(self._speeds, 0.0, self._told)
-        self._send(here)
+        if not self.holds or here is None:
+            unfit = "these actions can not hold a robot"
+        elif (here < self._guard.low).any() or (here > self._guard.high).any():
+            unfit = "the robot is outside of its limits and is not told to stay there"
+        else:
+            self._send(here)
+            return
+        if not self.simulated:
+            log.warning("%s: it keeps its last command, but for velocities, until it is disconnected", unfit)
+        if self._told is not None and self._speeds.any():
+            self._send(np.where(self._speeds, 0.0, self._told))
 
     def _disconnect(self, hold: bool) -> None:
         try:
@@ -277,7 +294,8 @@ class SafeRobot:
         except (
             Exception
         ) as error:  # LeRobot's drivers refuse where a part is not connected, and leave the rest as it is
-            try:
-                self.robot.bus.disconnect(not hold or bool(self._speeds.any()))  # wheels would drive on
-            except Exception:  # there is nothing left to try
-                log.error("the robot could not be disconnected (%s): use its power switch", error)
+            for part in self._parts()[1:] or [self.robot]:
+                try:
+                    part.bus.disconnect(not hold or bool(self._speeds.any()))  # wheels would drive on
+                except Exception:  # there is nothing left to try
+                    log.error("the robot could not be disconnected (%s): use its power switch", error)

@@ -11,10 +11,22 @@ from lerobot.envs.configs import EnvConfig
 
 from postbc.observation import ENVIRONMENT, PIXELS, STATE
 from postbc.sims import get_task
+from postbc.sims.starts import EVALUATION, STRIDE, nth_seed
+
+RUN = 4094  # among the evaluation's, of which 0 is the pipeline's own and 4095 that of looks while finetuning
+
+
+class _HeldOut(gym.Wrapper):
+    """LeRobot counts seeds from --seed; these are initial states that no demonstration and no training began from."""
+
+    def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
+        """Reset to the evaluation state number ``seed``, of a run of its own."""
+        held = None if seed is None else nth_seed(EVALUATION, RUN, seed % STRIDE)
+        return self.env.reset(seed=held, options=options)
 
 
 def _make(task: str, options: dict[str, Any], max_steps: int) -> gym.Env:
-    env = TimeLimit(get_task(task).make(**options), max_steps)
+    env = TimeLimit(_HeldOut(get_task(task).make(**options)), max_steps)
     env.unwrapped._max_episode_steps = max_steps
     env.unwrapped.task_description = env.unwrapped.task = task
     return env
