@@ -5,6 +5,8 @@ Presets, the later of which win: ``conf/task/`` supplies a task's own values, ``
 Unknown keys and impossible values are refused before any work starts.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -63,14 +65,26 @@ def _require_sections(path: Path, wanted: set[str]) -> None:
         raise ConfigError(f"{path}: DVC would not see a change of {', '.join(strange)} there; say it in params.yaml.")
 
 
+@contextmanager
+def _in_our_words(otherwise: str) -> Iterator[None]:
+    """Turn the libraries' errors into ConfigError that names the key, or else ``otherwise``."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise ConfigError(f"{error.filename} is missing; run commands in the project's root.") from error
+    except (HydraException, OmegaConfBaseException, YAMLError) as error:
+        where = getattr(error, "full_key", None) or otherwise
+        raise ConfigError(f"{where}: {str(error).splitlines()[0]}; all fields: docs/configuration.md.") from error
+
+
 def load_preset(name: str, root: Path = Path()) -> TaskConfig | None:
-    """The task of ``root``/conf/task/``name``.yaml, None if there is no such preset."""
+    """The task of ``root``/conf/task/``name``.yaml, None if there is no such preset. Raises ConfigError like load_config."""
     folder = (root / "conf").resolve()
     if name not in {path.stem for path in (folder / "task").glob("*.yaml")}:
         return None
-    with initialize_config_dir(str(folder), version_base="1.3"):
+    with _in_our_words(f"conf/task/{name}.yaml"), initialize_config_dir(str(folder), version_base="1.3"):
         preset = compose("config", overrides=[f"task={name}", "size=default"])
-    task = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TaskConfig), preset.task))
+        task = OmegaConf.to_object(OmegaConf.merge(OmegaConf.structured(TaskConfig), preset.task))
     assert isinstance(task, TaskConfig)  # noqa: S101 - to_object of a structured TaskConfig
     return task
 
@@ -81,7 +95,7 @@ def load_config(root: Path = Path()) -> Config:
     Raises ConfigError for a missing file, an unknown key, a value of the wrong type or an impossible value.
     """
     folder = (root / "conf").resolve()
-    try:
+    with _in_our_words("params.yaml with conf/"):
         params = OmegaConf.load(root / "params.yaml")
         if not isinstance(params, DictConfig):
             raise ConfigError(f"{root / 'params.yaml'} is not a mapping of sections.")
@@ -99,11 +113,6 @@ def load_config(root: Path = Path()) -> Config:
         OmegaConf.set_struct(presets, False)  # Hydra closes it, which would close free-form options too
         merged = OmegaConf.merge(_schema(), presets, params)
         config = OmegaConf.to_object(merged)
-    except FileNotFoundError as error:
-        raise ConfigError(f"{error.filename} is missing; run commands in the project's root.") from error
-    except (HydraException, OmegaConfBaseException, YAMLError) as error:
-        where = getattr(error, "full_key", None) or "params.yaml with conf/"
-        raise ConfigError(f"{where}: {str(error).splitlines()[0]}; all fields: docs/configuration.md.") from error
     assert isinstance(config, Config)  # noqa: S101 - to_object of a structured Config
     if config.task.name != chosen["task"]:
         path = folder / "task" / f"{chosen['task']}.yaml"

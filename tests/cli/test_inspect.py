@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from recordings import TASK, WRITERS, write_npz, write_robomimic
-from toy import toy_episode
+from toy import pictured, toy_episode
 from typer.testing import CliRunner
 
 from postbc.cli import app
@@ -65,6 +65,15 @@ def test_what_is_wrong_is_shown_not_refused(tmp_path):
     assert told["keys"]["action"]["frames_not_finite"] == 1
     assert told["keys"]["obs/goal"]["episodes_of_other_shape"] == 1
     assert "1 frames not finite" in run(app, ["inspect", str(tmp_path)]).stdout
+
+
+def test_an_empty_episode_is_no_reason_not_to_look(tmp_path):
+    whole = pictured(0)
+    cut = {name: getattr(whole, name)[:0] for name in ("action", "reward", "success")}
+    empty = replace(whole, **cut, obs={key: values[:0] for key, values in whole.obs.items()})
+    write_robomimic(tmp_path / "set.hdf5", [empty, whole])
+    done = run(app, ["inspect", str(tmp_path / "set.hdf5"), "--page", str(tmp_path / "page.png")])
+    assert done.exit_code == 0 and (tmp_path / "page.png").stat().st_size > 10_000
 
 
 def test_nothing_readable_is_said_in_one_line(tmp_path):

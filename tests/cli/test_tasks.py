@@ -49,6 +49,28 @@ def test_any_task_is_collected_and_filmed_without_a_project(here):
         assert len(list(container.decode(video=0))) > 5
 
 
+def test_only_what_was_collected_is_replaced_unasked(here):
+    recorded = b"somebody's afternoon"
+    (here / "demos.hdf5").write_bytes(recorded)
+    asked = ["collect", "demos.hdf5", "--task", "reach", "--episodes"]
+    refused = run(app, [*asked, "1"])
+    assert refused.exit_code == 2 and "--force replaces it" in refused.stderr
+    assert (here / "demos.hdf5").read_bytes() == recorded
+    assert run(app, [*asked, "1", "--force"]).exit_code == run(app, [*asked, "2"]).exit_code == 0
+    with h5py.File(here / "demos.hdf5", "a") as file:
+        assert len(file["data"]) == 2
+        file["data"].create_group("demo_2").attrs["operator"] = "Ada"
+    assert run(app, [*asked, "3"]).exit_code == 2
+
+
+def test_a_presets_mistakes_are_the_users(here):
+    shutil.copytree(ROOT / "conf", here / "conf")
+    preset = here / "conf" / "task" / "pusht.yaml"
+    preset.write_text(preset.read_text().replace("chunk:", "chunks:"))
+    refused = run(app, ["collect", "demos.hdf5", "--task", "pusht"])
+    assert refused.exit_code == 2 and "chunks" in refused.stderr
+
+
 def test_any_task_becomes_a_preset_that_the_pipeline_takes(here):
     shutil.copytree(ROOT / "conf", here / "conf", ignore=shutil.ignore_patterns("metaworld-*"))
     done = run(app, ["preset", "metaworld/door-open", "--chunk", "8"])

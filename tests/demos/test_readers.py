@@ -170,6 +170,33 @@ def test_libero_says_what_it_was_told(tmp_path):
     assert (episode.facts["task"], episode.facts["fps"]) == ("open the drawer", 20)
 
 
+def test_strings_of_fixed_length_and_columns_of_one_number_are_read(tmp_path):
+    path, episode = tmp_path / "set.hdf5", toy_episode(0)
+    write_robomimic(path, [episode])
+    with h5py.File(path, "a") as file:
+        file["data"].attrs["env_args"] = np.bytes_(json.dumps({"env_kwargs": {"control_freq": 20}}))
+        file["data/demo_0"].attrs["operator"] = np.bytes_("Ada")
+        del file["data/demo_0/rewards"]
+        file["data/demo_0/rewards"] = episode.reward[:, None]
+    (found,) = read(path)
+    assert (found.facts["operator"], found.facts["fps"]) == ("Ada", 20)
+    assert np.array_equal(found.reward, episode.reward) and np.array_equal(found.success, episode.success)
+    with h5py.File(path, "a") as file:
+        del file["data/demo_0/rewards"]
+        file["data/demo_0/rewards"] = np.zeros((len(episode), 2))
+    with pytest.raises(DataError, match=r"reward has shape \(12, 2\), one number a step"):
+        ingest(find_sources(path), tmp_path / "store", at(20))
+
+
+def test_checksums_of_packed_chunks_are_no_data(tmp_path, monkeypatch):
+    monkeypatch.setattr(bounds, "EPISODE_BYTES", 2**20)
+    path, images = tmp_path / "set.hdf5", np.random.default_rng(0).integers(0, 255, (12, 32, 32, 3), np.uint8)
+    write_robomimic(path, [toy_episode(0)])
+    with h5py.File(path, "a") as file:
+        file["data/demo_0/obs"].create_dataset("top", data=images, compression="gzip", fletcher32=True)
+    assert np.array_equal(read(path)[0].obs["top"], images)
+
+
 def test_what_leads_out_of_a_recording_is_refused(tmp_path):
     write_lerobot_v21(tmp_path / "set", [toy_episode(0)])
     info = tmp_path / "set" / "meta" / "info.json"

@@ -187,6 +187,14 @@ def test_an_empty_or_short_curve_does_no_harm(root):
         build_page(root, config())
 
 
+def test_who_is_done_early_is_not_called_slower(root):
+    write_curve(root / "plots/finetune_sim.bc.csv", [25, 35, 45, 45, 45], 3000)
+    (root / "plots/finetune_sim.postbc.csv").write_text(
+        "env_steps,success,low,high,return\n0,.5,.4,.6,1\n3000,.9,.8,1,1\n"
+    )
+    assert "BC 80.0 % and PostBC 85.0 %" in text_of(build_page(root, config()))
+
+
 def test_a_robots_curve_is_that_of_its_training_episodes(root):
     text = "env_steps,training_episodes,training_success,q\n0,0,0.0,\n1000,9,0.25,-3\n2000,19,0.75,-2\n"
     (root / "plots/finetune_robot.bc.csv").write_text(text)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from postbc.errors import ConfigError
+from postbc.errors import ConfigError, DataError
 
 if TYPE_CHECKING:
     from postbc.config import TaskConfig
@@ -78,15 +78,20 @@ def collect(  # noqa: PLR0913 - a command's options
     scale: Annotated[float, typer.Option(help="Factor on every operator's imperfection; 0 is flawless.")] = 1.0,
     workers: Annotated[int, typer.Option(help="Processes; the file is the same whatever their number.")] = 1,
     videos: Annotated[int, typer.Option(help="Operators of whom to film one demonstration each, in .work/videos.")] = 0,
+    force: Annotated[bool, typer.Option(help="Replace a file that was not collected.")] = False,
 ) -> None:
     """Let scripted operators demonstrate a task, and write a robomimic HDF5 file; goes on where it was killed.
 
+    A file that was collected before is replaced, one of anything else only with --force.
     Afterwards: `dvc add data`, then `dvc repro`.
     """
     from postbc.compose import load_config, load_preset
     from postbc.sims.demonstrators.collect import Recipe, default_task
     from postbc.sims.demonstrators.collect import collect as run
+    from postbc.sims.demonstrators.recording import is_collection
 
+    if out.exists() and not (force or is_collection(out)):
+        raise DataError(f"{out} is there, and not all of it was collected; --force replaces it.")
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     wanted = load_config().task if task is None else load_preset(task) or default_task(task)
     names = operators.split(",") if operators else None

@@ -15,6 +15,7 @@ from postbc.errors import DataError
 KEY = re.compile(r"\w[\w.-]{0,199}")  # name of an observation, and of its array in the store
 
 WIDEST = 1024  # numbers in an action
+ONE_A_STEP = ("reward", "success")
 Facts = Mapping[str, Any]
 
 
@@ -49,7 +50,8 @@ class Episode:
 def sound(episode: Episode, where: str) -> Episode:
     """``episode``, whose facts come from a file, with facts that can be relied on and kept as JSON.
 
-    Raises DataError for a name, rate or description of the environment that is none, and for an array without frames.
+    Rewards and successes that are a column (T, 1) become (T,). Raises DataError for a name, rate or description of the
+    environment that is none, and for an array without frames.
     """
     facts = {k: str(v) if isinstance(v, float) and not math.isfinite(v) else v for k, v in episode.facts.items()}
     rate = facts.get("fps", 1.0)
@@ -59,7 +61,8 @@ def sound(episode: Episode, where: str) -> Episode:
     wrong += [key for key, values in episode.arrays().items() if values.ndim == 0]
     if wrong:
         raise DataError(f"{where}: its {wrong[0]} is {str(facts.get(wrong[0], 'a single number'))[:40]!r}.")
-    return replace(episode, facts=facts)
+    flat = {k: v[:, 0] if v.ndim == 2 and v.shape[1] == 1 else v for k, v in vars(episode).items() if k in ONE_A_STEP}
+    return replace(episode, facts=facts, **flat)
 
 
 def common(facts: Sequence[Facts]) -> Facts:
@@ -78,8 +81,8 @@ def as_uint8(images: ndarray, where: str) -> UInt8[ndarray, "T h w C"]:
 def check_episode(episode: Episode, where: str) -> None:
     """Raise DataError naming ``where``, the key and the frame of the first thing wrong.
 
-    Refused: no steps, arrays of different length, an action that is not (T, A), values that are not finite, no
-    observation, or one whose name could not be that of a file.
+    Refused: no steps, arrays of different length, an action that is not (T, A), rewards or successes that are not (T,),
+    values that are not finite, no observation, or one whose name could not be that of a file.
     """
     if not episode.obs:
         raise DataError(f"{where}: nothing was observed.")
@@ -93,6 +96,8 @@ def check_episode(episode: Episode, where: str) -> None:
             f"{where}: action has shape {episode.action.shape}, expected (T, A) with A of at most {WIDEST}."
         )
     for key, values in episode.arrays().items():
+        if key in ONE_A_STEP and values.ndim != 1:
+            raise DataError(f"{where}: {key} has shape {values.shape}, one number a step is expected.")
         if len(values) != len(episode):
             raise DataError(f"{where}: {key} has {len(values)} frames, action has {len(episode)}.")
         if values.size == 0:

@@ -91,7 +91,7 @@ class Inspection:
             if key not in self.keys:
                 self.keys[key] = KeyRange.empty(values)
             self.keys[key].add(values)
-        if len(self.shown) < SHOWN:
+        if len(self.shown) < SHOWN and len(episode):
             self.shown.append(episode)
 
     def json(self) -> dict[str, Any]:
@@ -140,7 +140,8 @@ def draw(found: Inspection, path: Path) -> None:
     for part, key in zip(parts[1:], images, strict=True):
         part.suptitle(f"{key}: first, middle and last frame", fontsize=9)
         pictures = [e.arrays()[key][t] for e in found.shown for t in (0, len(e) // 2, -1) if key in e.arrays()]
-        for axis, picture in zip(part.subplots(1, len(pictures), squeeze=False)[0], pictures, strict=True):
+        axes = part.subplots(1, len(pictures), squeeze=False)[0] if pictures else ()
+        for axis, picture in zip(axes, pictures, strict=True):
             axis.imshow(picture.squeeze(), cmap="gray")
             axis.axis("off")
     figure.suptitle(f"{found.source.path} ({found.source.format})")

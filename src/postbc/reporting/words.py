@@ -84,10 +84,13 @@ def _cover(evaluation: Evaluation) -> Answer:
     return Answer(question, _verdict(difference, "PostBC covered more", "PostBC covered less"), detail)
 
 
-def _mean_on_the_way(curve: dict[str, list[float]]) -> float:
-    """Mean success over the finetuning steps (trapezoids), the usual area under a learning curve."""
-    steps, success = curve["env_steps"], curve["success"]
-    if len(steps) < 2 or steps[-1] <= steps[0]:
+def _mean_on_the_way(curve: dict[str, list[float]], until: float) -> float:
+    """Mean success over the finetuning steps (trapezoids), the usual area under a learning curve.
+
+    A curve that ended before ``until`` steps, because it was good enough, goes on as it ended.
+    """
+    steps, success = [*curve["env_steps"], until], [*curve["success"], curve["success"][-1]]
+    if steps[-1] <= steps[0]:
         return success[-1]
     pairs = zip(zip(steps, success, strict=True), zip(steps[1:], success[1:], strict=True), strict=False)
     return sum((b - a) * (p + q) / 2 for (a, p), (b, q) in pairs) / (steps[-1] - steps[0])
@@ -98,7 +101,9 @@ def _faster(evaluation: Evaluation, curves: Curves) -> Answer:
     verdict = _verdict(difference, "PostBC ended better", "PostBC ended worse")
     detail = f"At the end of finetuning in simulation: {_paired(difference)}"
     if {"bc", "postbc"} <= curves.keys():
-        means = " and ".join(f"{method_title(m)} {percent(_mean_on_the_way(curves[m]))}" for m in ("bc", "postbc"))
+        both = {m: curves[m] for m in ("bc", "postbc")}
+        until = max(curve["env_steps"][-1] for curve in both.values())
+        means = " and ".join(f"{method_title(m)} {percent(_mean_on_the_way(c, until))}" for m, c in both.items())
         detail += f" Mean success along the way was {means}: one curve each, which describes and proves nothing."
     return Answer("Did it finetune faster?", verdict, detail)
 

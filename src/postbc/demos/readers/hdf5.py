@@ -55,10 +55,11 @@ def _refuse_bombs(dataset: h5py.Dataset, where: str) -> None:
         raise DataError(f"{where}: packed in a way that is not read (HDF5 filters {sorted(filters)}).")
     if dataset.chunks is None or stored * bounds.DEFLATE <= limit:
         return
-    places: list[tuple[int, ...]] = []
+    places, checksum = list[tuple[int, ...]](), 4 * (h5py.h5z.FILTER_FLETCHER32 in filters)  # bytes behind a chunk
     dataset.id.chunk_iter(lambda chunk: places.append(chunk.chunk_offset))
     for place in places:
         unfiltered, data = dataset.id.read_direct_chunk(place)
+        data = data[: len(data) - checksum]
         refuse_bomb(data, None if unfiltered else dataset.compression, limit, f"{where}, chunk at {place}")
 
 
@@ -72,8 +73,11 @@ def tree(parent: h5py.Group, where: str, prefix: str = "") -> Iterator[tuple[str
 
 
 def plain(value: object) -> object:
-    """An attribute as a JSON value."""
-    return value.item() if isinstance(value, np.generic) else str(value)
+    """An attribute as a JSON value; strings of fixed length come as bytes."""
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, bytes):
+        return value.decode(errors="replace")
+    return value if isinstance(value, bool | int | float) else str(value)
 
 
 def number(name: str) -> tuple[int, str]:

@@ -33,7 +33,7 @@ def read(path: Path, subset: str | None = None) -> Iterator[Episode]:
     """
     with h5py.File(path, "r") as file:
         data = group(file, "data", str(path))
-        recorded = {key: str(data.attrs[key]) for key in DESCRIBED if key in data.attrs}
+        recorded = {key: str(plain(data.attrs[key])) for key in DESCRIBED if key in data.attrs}
         for name in sorted(data if subset is None else _subset(file, subset, path), key=number):
             yield _episode(group(data, name, str(path)), path, name, recorded)
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 
 from postbc.sims.task import Array, Operator, TaskEnv
@@ -64,6 +65,15 @@ def write_hdf5(path: Path, episodes: Sequence[Episode], env_args: Mapping[str, A
     facts = ({"operator": e.operator, "seed": e.seed, "success": e.success} for e in episodes)
     demos = (Demo(episode.arrays(), own) for episode, own in zip(episodes, facts, strict=True))
     write_robomimic(path, demos, {"env_args": json.dumps(env_args, sort_keys=True)})
+
+
+def is_collection(path: Path) -> bool:
+    """Whether ``path`` holds nothing but what :func:`write_hdf5` wrote, which can be made again."""
+    try:
+        with h5py.File(path, "r") as file:
+            return all(file["data"][name].attrs.keys() >= {"operator", "seed", "success"} for name in file["data"])
+    except (OSError, KeyError, AttributeError):
+        return False
 
 
 def write_part(path: Path, episode: Episode) -> None:
