@@ -22,7 +22,8 @@ class _HeldOut(gym.Wrapper):
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset to the evaluation state number ``seed``, of a run of its own."""
         held = None if seed is None else nth_seed(EVALUATION, RUN, seed % STRIDE)
-        return self.env.reset(seed=held, options=options)
+        begun: tuple[Any, dict[str, Any]] = self.env.reset(seed=held, options=options)
+        return begun
 
 
 def _make(task: str, options: dict[str, Any], max_steps: int) -> gym.Env:
