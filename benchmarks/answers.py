@@ -191,6 +191,17 @@ def answers(columns: dict[str, dict[Group, Replicates]]) -> str:
     return table(["difference, in points", *columns], [row for row in rows if any(row[1:])])
 
 
+def mixed(groups: dict[Group, Replicates]) -> str:
+    """A line on replicates whose variants were trained by different commits; empty where there is none."""
+    found = [
+        f"{short(task)} {size}, replicate {number}"
+        for (task, size), replicates in groups.items()
+        for number, rows in replicates.items()
+        if len({row.get("commit") for row in rows.values()}) > 1
+    ]
+    return f"Of these the variants are of more than one commit: {'; '.join(found)}.\n" if found else ""
+
+
 def page(groups: dict[Group, Replicates]) -> str:
     """The tables: all cells, the answers by task and over all, the answers by set."""
     names = {group: f"{short(group[0])}, {group[1]}" for group in groups}
@@ -200,8 +211,8 @@ def page(groups: dict[Group, Replicates]) -> str:
     for group, replicates in groups.items():
         tasks[short(group[0])][group] = replicates
     sets = {names[group]: {group: replicates} for group, replicates in groups.items()}
-    parts = [table(["", *heads], cells), answers({**tasks, "all": groups}), answers(sets)]
-    return "\n".join(parts)
+    parts = [table(["", *heads], cells), mixed(groups), answers({**tasks, "all": groups}), answers(sets)]
+    return "\n".join(filter(None, parts))
 
 
 def panel(axis: Axes, question: Question, groups: dict[Group, Replicates]) -> None:

@@ -72,17 +72,12 @@ def lerobots(folder: Path, wanted: int) -> tuple[Any, Callable[[], None], Callab
     policy = min((build(dims) for dims in candidates), key=lambda p: abs(parameters(p) - wanted))
     deltas = {"action": [i / meta.fps for i in range(CHUNK)]}
     deltas |= {key: [0.0] for key in ("observation.state", "observation.environment_state")}
-    loader = torch.utils.data.DataLoader(
-        LeRobotDataset("bench/lift", root=folder, delta_timestamps=deltas),
-        BATCH,
-        shuffle=True,
-        num_workers=2,
-        persistent_workers=True,
-    )
+    data = LeRobotDataset("bench/lift", root=folder, delta_timestamps=deltas)
+    loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, num_workers=2, persistent_workers=True)
     before, _ = make_pre_post_processors(policy.config, dataset_stats=meta.stats)
     optimiser = torch.optim.AdamW(policy.parameters(), 1e-4, fused=True)
-    stream = endless(loader)
-    kept = before(next(stream))
+    stream = endless(loader)  # its workers begin with the first batch, and then fetch ahead
+    kept = before(next(iter(torch.utils.data.DataLoader(data, BATCH, shuffle=True))))
 
     def learn(batch: Any) -> None:
         loss, _ = policy.forward(batch)
@@ -121,10 +116,12 @@ def measure(recordings: Path, repeats: int) -> dict[str, Any]:
     """All numbers."""
     folder = make_dataset(recordings, Path(tempfile.mkdtemp()))
     model, step = ours(load_frames(folder))
+    mine, rate = seconds(step, repeats), product_rate()
     policy, loaded, unloaded = lerobots(folder, parameters(model))
-    mine, theirs, alone = (seconds(work, repeats) for work in (step, loaded, unloaded))
+    alone = seconds(unloaded, repeats)  # before there are workers, which would fetch ahead meanwhile
+    theirs = seconds(loaded, repeats)
     weights = sum(p.numel() for p in model.parameters() if p.ndim > 1)
-    floor = 6 * weights * BATCH / product_rate()  # multiply-adds forward, and twice that backward
+    floor = 6 * weights * BATCH / rate  # multiply-adds forward, and twice that backward
     return {
         "parameters": {"ours": parameters(model), "lerobot": parameters(policy)},
         "samples_per_second": {

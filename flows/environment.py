@@ -6,6 +6,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).resolve().parents[1]
 WORK = Path(".work")
+HOST = "127.0.0.1"  # whoever reaches a port can approve a robot run, so nobody else may
 
 QUIET = {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
@@ -24,6 +25,8 @@ def be_quiet_and_local() -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+    for name in ("no_proxy", "NO_PROXY"):  # a proxy knows nothing of this machine's own servers
+        os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST, "localhost"]))
     home = (WORK / "prefect" / "cli").resolve()
     if os.environ.setdefault("PREFECT_HOME", str(home)) == str(home):
         home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder of the path only

@@ -7,6 +7,7 @@ up a token (postbc.robots.arming), so a flow without this gate could not move a 
 
 import contextlib
 import math
+import secrets
 from collections.abc import Iterator
 from uuid import UUID
 
@@ -65,7 +66,9 @@ def _ask(stage: Stage, request: arming.Request) -> Approval:
     log.info("Waiting at most %.0f s for an operator's approval of %s", stage.gate_timeout, stage.address)
     form = Approval.with_initial_data(description=_description(stage, request))
     try:
-        answer = pause_flow_run(form, timeout=math.ceil(stage.gate_timeout), poll_interval=_POLL_S)
+        # A key of its own: a run that is tried again would be given the old question, and its answer.
+        key, limit = secrets.token_hex(8), math.ceil(stage.gate_timeout)
+        answer = pause_flow_run(form, timeout=limit, poll_interval=_POLL_S, key=key)
     except FlowPauseTimeout as error:
         message = (
             f"Nobody approved {stage.address} within {stage.gate_timeout:.0f} s, so it was not run. "

@@ -60,7 +60,9 @@ class Supervisor:
         for folder in (service.log.parent, WORK / "prefect"):  # Prefect makes the last folder of its home only
             folder.mkdir(parents=True, exist_ok=True)
         log = self._stack.enter_context(service.log.open("w"))
-        process = self._stack.enter_context(leashed(service.command, child_environment(**service.env), log))
+        process = self._stack.enter_context(
+            leashed(service.command, child_environment(**service.env), log, service.grace_s)
+        )
         self._running.append((service, process))
 
     def check(self) -> None:

@@ -7,10 +7,10 @@ import urllib.request
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from flows.environment import WORK
+from flows.environment import HOST, WORK
+from flows.processes import GRACE_S
+from flows.stage import GRACE_S as STAGE_GRACE_S
 from postbc.errors import ConfigError
-
-HOST = "127.0.0.1"  # whoever reaches a port can approve a robot run, so nobody else may
 
 
 @dataclass(frozen=True)
@@ -22,12 +22,14 @@ class Service:
         command: how it is started.
         ready: addresses that all answer 200 once it is ready.
         env: what it needs beside the common environment.
+        grace_s: how long it may take to end.
     """
 
     name: str
     command: tuple[str, ...]
     ready: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
+    grace_s: float = GRACE_S
 
     @property
     def log(self) -> Path:
@@ -52,6 +54,7 @@ def services(mlflow_port: int, prefect_port: int, cron: str) -> tuple[Service, .
             (sys.executable, "-m", "flows.deployments", "--cron", cron),
             tuple(f"{prefect}/api/deployments/name/pipeline/{name}" for name in ("pipeline", "finetune-robot")),
             {**home, "PREFECT_API_URL": f"{prefect}/api"},  # no MLflow address: models go where `dvc repro` puts them
+            STAGE_GRACE_S + GRACE_S,  # its runs end their stages, and a robot reaches its safe state
         ),
     )
 

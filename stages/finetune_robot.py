@@ -13,7 +13,7 @@ from dataclasses import asdict, replace
 
 from postbc.config import Config
 from postbc.config.robot import SIMULATED, RobotConfig
-from postbc.errors import MismatchError
+from postbc.errors import ConfigError, MismatchError
 from postbc.finetune.artifact import POLICY, env_steps, save_finetuned
 from postbc.finetune.driver import Arena, Row, check, finetune
 from postbc.finetune.experience import Experience
@@ -27,6 +27,7 @@ from postbc.robots.recorder import Recorder
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import label
 from postbc.robots.session import Pace, RobotVector
+from postbc.sims import get_task
 from postbc.sims.starts import ROBOT, seeds
 from postbc.storage.atomic import write_csv
 from postbc.storage.checkpoint import Checkpoints, identity
@@ -44,8 +45,13 @@ def request(config: Config, robot: RobotConfig, method: str) -> arming.Request:
 def environment(config: Config, robot: RobotConfig, body: RemoteRobot, method: str) -> RobotEnv:
     """The robot as the policy sees it, before anything is armed or connected.
 
-    Raises MismatchError unless it observes what the policy reads.
+    Raises MismatchError unless it observes what the policy reads, ConfigError where it would go on with other rewards.
     """
+    if get_task(config.task.env).dense and config.finetune_robot.replay:
+        raise ConfigError(
+            f"finetune_robot.replay: what was played in simulation has {config.task.env}'s own reward, a robot's is success "
+            "alone; it must be false."
+        )
     model = load_policy(paths.FINETUNED_SIM / method / POLICY).model
     shape = model.shape
     env = RobotEnv(body, robot, config.task.fps, shape.features, shape.obs.pixels[1:] if shape.obs.pixels else None)

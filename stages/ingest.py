@@ -8,6 +8,8 @@ from postbc.demos.checks import Checker, Expected
 from postbc.demos.ingest import ingest
 from postbc.demos.preparation import Drawing, Preparation
 from postbc.demos.readers import find_sources
+from postbc.demos.store import read_store
+from postbc.errors import DataError
 from postbc.sims import get_task
 from postbc.storage.atomic import write_json
 from stages import paths
@@ -23,6 +25,22 @@ def recordings(config: Config) -> Path:
     return source
 
 
+def refuse_other_images(config: Config) -> None:
+    """Raise DataError where a policy would learn from images of another size than the simulator shows it."""
+    task = get_task(config.task.env)
+    seen = next(read_store(paths.DEMOS)).obs.get(task.pixels or "")
+    if seen is None:
+        return
+    env = task.make(**config.task.options)
+    shown, size = env.shape.pixels, seen.shape[1:]
+    env.close()
+    if shown and (*shown[1:], shown[0]) != size:
+        raise DataError(
+            f"{task.pixels} is {size[0]} x {size[1]} pixels of {size[2]}, {task.name} shows {shown[1]} x {shown[2]} of "
+            f"{shown[0]}: ingest.image_size: [{shown[1]}, {shown[2]}] scales recordings to that."
+        )
+
+
 def main(config: Config, _: argparse.Namespace) -> None:
     task, settings = get_task(config.task.env), config.ingest
     drawing = Drawing(task.pixels, task.draw) if task.pixels and task.draw else None
@@ -31,6 +49,7 @@ def main(config: Config, _: argparse.Namespace) -> None:
     simulator = task.describe(config.task.options)
     checker = Checker(Expected(config.task.fps, task.action_low, task.action_high, simulator), settings.allow)
     counts = ingest(sources, paths.DEMOS, checker, settings.max_episodes, prepare)
+    refuse_other_images(config)
     write_json(paths.METRICS / "ingest.json", counts)
     log.info("%d episodes, %d steps", counts["episodes"], counts["steps"])
 

@@ -5,7 +5,8 @@ in the posterior noise) still see the same batches in the same order.
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -67,6 +68,15 @@ class Ema:
         """Move the average towards the parameters after ``step``, counted from 0."""
         torch._foreach_lerp_(self.average, self._live, 1 - min(self.decay, (1 + step) / (10 + step)))
 
+    @contextmanager
+    def in_force(self) -> Iterator[None]:
+        """Let the module carry the average for a while, and then what it carried before, to the last bit."""
+        live = [p.detach().clone() for p in self._live]
+        self.copy_to_module()
+        yield
+        with torch.no_grad():
+            torch._foreach_copy_(self._live, live)
+
     @torch.no_grad()
     def copy_to_module(self) -> None:
         """Let the module carry the average from now on."""
@@ -112,7 +122,8 @@ def train(
 ) -> list[Metrics]:
     """Minimise ``loss()`` over the parameters of ``module``; goes on from the run's checkpoint when it has one.
 
-    Returns a row of metrics for every hundredth of the way, with what ``validate`` says then. Raises TrainingDivergedError
+    Returns a row of metrics for every hundredth of the way, with what ``validate`` says then of the average, where there is
+    one: of what a run that ended there would save. Raises TrainingDivergedError
     where a loss reported there, or what a checkpoint would hold, is not finite; the last checkpoint is kept.
     """
     trained = (parameter for parameter in module.parameters() if parameter.requires_grad)
@@ -137,7 +148,8 @@ def train(
                 ema.update(step)
             if step % every == 0 or step + 1 == run.schedule.steps:
                 _check(value.detach(), f"{run.label} step {step}")
-                rows.append({"step": step, "loss": float(value.detach()), **metrics, **validate()})
+                with ema.in_force() if ema else nullcontext():
+                    rows.append({"step": step, "loss": float(value.detach()), **metrics, **validate()})
                 if compute.main:
                     run.journal.add(rows[-1])
             bar.advance(1, f"loss {rows[-1]['loss']:.4f}")

@@ -147,6 +147,19 @@ def test_a_taken_port_is_named_before_anything_starts(option, tmp_path):
     assert not (tmp_path / ".work" / "serve").exists()
 
 
+def test_a_proxy_is_not_asked_for_this_machines_own_servers(tmp_path):
+    code = (
+        "import http.server, threading, flows\n"
+        "from flows.services import _answers\n"
+        "server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)\n"
+        "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
+        "print(_answers(f'http://127.0.0.1:{server.server_port}/'))"
+    )
+    proxied = {**environment(), "http_proxy": "http://127.0.0.1:9", "no_proxy": "example.org"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=proxied, capture_output=True, text=True)
+    assert done.stdout == "True\n", done.stderr
+
+
 def test_a_server_that_dies_is_reported_with_its_last_lines(tmp_path, monkeypatch, capsys):
     from flows import serve
     from flows.services import Service

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from closure import ROOT
 
+PYTHON = Path(sys.executable).resolve()
+
 
 def test_the_demonstrations_come_beside_those_that_were_not_added_yet(tmp_path):
     for name in (".dvc/config", "Makefile", "data.dvc"):
@@ -36,3 +38,25 @@ def test_the_lock_is_checked_where_there_is_no_sha256sum(tmp_path):
     (tmp_path / "shasum").write_text(f"#!{sys.executable}\nimport hashlib, sys\n{digest}\n")
     (tmp_path / "shasum").chmod(0o755)
     subprocess.run([ROOT / "scripts" / "lock", "--check"], env={"PATH": str(tmp_path)}, check=True)
+
+
+def test_an_environment_that_was_moved_is_made_anew(tmp_path):
+    """Its commands name the interpreter by where it lay. uv is one that notes what it is asked for."""
+    for name in ("requirements.lock", "pyproject.toml", "plugins", "scripts"):
+        source = ROOT / name
+        (shutil.copytree if source.is_dir() else shutil.copy)(source, tmp_path / name)
+    (tmp_path / "bin").mkdir()
+    uv = tmp_path / "bin" / "uv"
+    uv.write_text(
+        f'#!/bin/sh\necho "$*" >> asked\n[ "$1" = venv ] && mkdir -p .venv/bin && ln -sf {PYTHON} .venv/bin/python || true\n'
+    )
+    uv.chmod(0o755)
+    environment = {**os.environ, "PATH": os.pathsep.join((str(uv.parent), os.environ["PATH"]))}
+    made = []
+    for folder in (tmp_path, tmp_path, tmp_path.with_name("moved")):
+        if not folder.exists():
+            tmp_path.rename(folder)
+            environment["PATH"] = environment["PATH"].replace(str(tmp_path), str(folder))
+        subprocess.run([folder / "scripts" / "setup"], env=environment, check=True, capture_output=True)
+        made.append((folder / "asked").read_text().count("venv "))
+    assert made == [1, 1, 2]

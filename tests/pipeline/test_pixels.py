@@ -6,7 +6,7 @@ import torch
 import zarr
 from recordings import at
 
-from postbc.config import FinetuneConfig, Method, PretrainConfig, TaskConfig
+from postbc.config import Config, FinetuneConfig, IngestConfig, Method, PretrainConfig, TaskConfig
 from postbc.demos.convert import View, convert
 from postbc.demos.frames import load_frames
 from postbc.demos.ingest import ingest
@@ -24,6 +24,7 @@ from postbc.posterior.targets import Targets
 from postbc.sims import get_task
 from postbc.sims.vector import ChunkEnvs
 from postbc.storage.checkpoint import Checkpoints
+from stages import ingest as stage
 
 TASK = TaskConfig(name="pusht_pixels", env="pusht_pixels", fps=10, max_steps=12, chunk=4, history=2)
 EPISODES, STEPS = 3, 10
@@ -76,6 +77,19 @@ def test_recorded_images_are_kept_and_checked(played, tmp_path):
     images[3, 2, 1] = 0.5
     with pytest.raises(DataError, match="0 to 255"):
         taken_in(write(tmp_path / "bad", played, **{"data/img": images}), tmp_path / "t")
+
+
+def test_images_of_another_size_than_the_simulators_are_refused_before_anything_is_learned(
+    played, tmp_path, monkeypatch
+):
+    images = np.full((EPISODES * STEPS, 96, 96, 3), 7, np.uint8)
+    write(tmp_path / "data" / "pusht_pixels" / "r.zarr", played, **{"data/img": images})
+    monkeypatch.chdir(tmp_path)
+    source = str(tmp_path / "data" / "pusht_pixels")
+    whole, small = (Config(task=TASK, ingest=IngestConfig(source, image_size=size)) for size in (None, [48, 48]))
+    stage.main(whole, None)
+    with pytest.raises(DataError, match=r"img is 48 x 48 pixels of 3, pusht_pixels shows 96 x 96 of 3: .*\[96, 96\]"):
+        stage.main(small, None)
 
 
 def test_from_recordings_to_a_finetuned_policy(played, tmp_path):

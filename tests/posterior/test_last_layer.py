@@ -1,5 +1,7 @@
 """The closed form against what is known of it."""
 
+from dataclasses import replace
+
 import torch
 from toy import make_frames, toy_episode
 
@@ -30,14 +32,23 @@ def test_evidence_recovers_the_noise_of_a_linear_problem():
 
 def test_its_variance_is_the_formulas(frames, tmp_path):
     """Draws against φᵀ (λI + βΦᵀΦ/τ)⁻¹ φ computed directly, where no prediction is clipped."""
-    model = fit(frames, tmp_path)
+    model = fit(frames, tmp_path, replace(CONFIG, members=4000))
     features = model.hidden(model.features(frames)).double()
-    drawn = torch.einsum("nf,fed->ned", features, model.draws.double())
-    covariance = torch.einsum("fed,ged->dfg", model.draws.double(), model.draws.double()) / CONFIG.members
-    direct = torch.einsum("nf,dfg,ng->nd", features, covariance, features)
-    assert torch.allclose(drawn.square().mean(1), direct, rtol=1e-6)
+    y = model.target_normalizer(frames.all_chunks(2)).double()
+    residual = y - features @ torch.linalg.pinv(features) @ y
+    tau = autocorrelation_time(residual, frames)
+    gram, shown = features.T @ features / tau, features.T @ y / tau
+    eigen, basis = torch.linalg.eigh(gram)
+    prior, noise = evidence(eigen.clamp_min(0), basis.T @ shown, y.square().sum(0) / tau, len(y) / tau)
+    unit = torch.eye(len(gram), dtype=torch.double)
+    covariance = torch.stack([torch.linalg.inv(p * unit + n * gram) for p, n in zip(prior, noise, strict=True)])
+    wanted = torch.einsum("nf,dfg,ng->nd", features, covariance, features)
+    drawn = torch.einsum("nf,fed->ned", features, model.draws.double()).square().mean(1)
+    assert torch.allclose(drawn, wanted, rtol=0.12)
+    mean = torch.einsum("dfg,gd->fd", covariance, noise * shown)
+    assert torch.allclose(features @ model.mean.double(), features @ mean, atol=1e-3)
     predicted = model.predict(frames.obs)
-    assert predicted.shape == (len(frames), CONFIG.members, 4)
+    assert predicted.shape == (len(frames), 4000, 4)
     assert (predicted.std(1).mean(0) > 0).all()
 
 

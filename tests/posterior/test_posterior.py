@@ -158,8 +158,11 @@ def test_a_prior_keeps_members_apart_where_nothing_was_shown(frames, tmp_path):
     far = frames.obs + torch.tensor([3.0, -3.0, 3.0, -3.0])
     config = PosteriorConfig(members=10, hidden=16, layers=2, steps=300, batch=16)
     spread = {}
-    for weight in (0.0, 10.0):
+    for weight in (0.0, 1.0):
         model, _ = fit(frames, tmp_path / str(weight), replace(config, prior=weight))
         spread[weight] = float(model(model.observer(far).expand(10, -1, -1)).detach().std(0).mean())
         assert all(not p.requires_grad for p in model.prior.parameters()) if weight else model.prior is None
-    assert spread[10.0] > 1.5 * spread[0.0]
+    assert spread[1.0] > 1.5 * spread[0.0]
+    shown = model.prior(model.features(frames).expand(10, -1, -1))
+    assert float(shown.square().mean().sqrt()) == pytest.approx(1, abs=1e-4)  # the weight is in half ranges
+    assert shown.std(0).min() > 0.1  # members differ everywhere

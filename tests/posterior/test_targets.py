@@ -41,13 +41,32 @@ def test_posterior_noise_has_the_posteriors_covariance_times_alpha_squared(frame
     assert torch.allclose(torch.cov(noise.T), exact, atol=0.05 * exact.abs().max().item())
 
 
-def test_isotropic_noise_of_the_matched_size_has_the_same_average(frames, factors):
-    sigma = matched_sigma(factors, frames)
+def inner(frames):
+    """A frame whose whole chunk lies well inside the demonstrated range, so that small noise is not clipped."""
+    chunks, half = frames.all_chunks(HORIZON).unflatten(1, (HORIZON, -1)), half_range(frames.action)
+    room = torch.minimum(chunks - frames.action.amin(0), frames.action.amax(0) - chunks) / half
+    return int((room.amin((1, 2)) > 0.1).nonzero()[0])
+
+
+def test_isotropic_noise_has_its_size_in_half_ranges_and_no_correlation(frames, factors):
+    noise, scale = drawn(frames, factors, Method.SIGMA_BC, size=0.02, frame=inner(frames))
     half = half_range(frames.action).repeat(HORIZON)
-    index, generator = torch.arange(len(frames)).repeat(200), torch.Generator().manual_seed(1)
-    posterior = factors.sample(index, generator) / half
-    isotropic = sigma * torch.randn(posterior.shape, generator=generator)
-    assert abs(float(posterior.square().mean() / isotropic.square().mean()) - 1) < 0.03
+    assert scale is None
+    assert torch.allclose(noise.std(0) / half, torch.full((2 * HORIZON,), 0.02), rtol=0.03)
+    assert (torch.corrcoef(noise.T) - torch.eye(2 * HORIZON)).abs().max() < 0.03
+
+
+def test_isotropic_noise_of_the_matched_size_has_the_same_average(frames, factors):
+    sigma, index = matched_sigma(factors, frames), torch.arange(len(frames)).repeat(300)
+    sizes = {Method.SIGMA_BC: 0.02 * sigma, Method.POSTBC: 0.02}  # so small that next to nothing is clipped
+    squares = [
+        (Targets(frames, HORIZON, method, size, factors).noise(index, torch.Generator().manual_seed(1)))
+        .div(half_range(frames.action))
+        .square()
+        .mean()
+        for method, size in sizes.items()
+    ]
+    assert abs(float(squares[0] / squares[1]) - 1) < 0.05
 
 
 def test_the_mixture_leaves_its_share_as_demonstrated(frames, factors):

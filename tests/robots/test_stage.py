@@ -15,10 +15,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+import yaml
 
 from postbc.compose import load_config
+from postbc.config import Config, IngestConfig, TaskConfig
 from postbc.demos.store import listed_segments, read_store
-from postbc.errors import MismatchError, TrainingDivergedError
+from postbc.errors import ConfigError, MismatchError, TrainingDivergedError
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import env_steps, save_finetuned
 from postbc.policies.diffusion import DiffusionPolicy
@@ -159,6 +161,17 @@ def test_a_check_warns_of_a_policy_that_reaches_beyond_the_limits(project):
     _, said = checked()
     assert "action.1: the policy's -1 to 1 is beyond the limits -0.5 to 1" in said
     assert "action.0: the policy" not in said
+
+
+def test_rewards_of_two_kinds_are_not_mixed():
+    from stages import finetune_robot
+
+    config = Config(task=TaskConfig(name="pusht", env="pusht"), ingest=IngestConfig("data/pusht"))
+    with pytest.raises(ConfigError, match=r"finetune_robot.replay: .* pusht's own reward"):
+        finetune_robot.environment(config, config.finetune_robot.robot, None, "bc")
+    for name in ("pusht", "pusht_pixels"):
+        preset = yaml.safe_load((ROOT / "conf" / "task" / f"{name}.yaml").read_text())
+        assert get_task(name).dense and preset["finetune_robot"]["replay"] is False
 
 
 def test_a_policy_that_is_exchanged_while_it_is_read_does_not_move_the_robot(project, monkeypatch):

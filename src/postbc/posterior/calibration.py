@@ -62,7 +62,7 @@ class Calibration:
     posterior_spread: float  # root mean square of the posterior, likewise
     residual: float  # root mean square error of the mean, likewise
     coverage: dict[str, list[float]]  # share of residuals inside each level's interval: before, after, both
-    energy_score: dict[str, float]  # of predictive samples at α = 0, 1 and alpha; smaller is better
+    energy_score: dict[str, float]  # of predictive samples at α = 0 (see calibrate), 1 and alpha; smaller is better
     reason: str
 
 
@@ -132,7 +132,11 @@ def predictive(held: HeldOut, own: Float[Tensor, "D"], alpha: float, samples: in
 
 
 def calibrate(held: HeldOut, seed: int) -> Calibration:
-    """Separate the two sources of error and choose α."""
+    """Separate the two sources of error and choose α.
+
+    Without a posterior (α = 0) all of the residuals has to be the demonstrator's own variation: that is what the energy
+    score of "0" is of, not of a distribution that lacks a part.
+    """
     variance = held.variance
     kappa, own = separate(held.residual, variance)
     rows = [torch.where(held.episode == episode)[0] for episode in torch.unique(held.episode)]
@@ -142,7 +146,7 @@ def calibrate(held: HeldOut, seed: int) -> Calibration:
         drawn = torch.cat([rows[i] for i in torch.randint(len(rows), (len(rows),), generator=generator)])
         resampled.append(separate(held.residual[drawn], variance[drawn])[0])
     alpha, (low, high) = _limited(math.sqrt(kappa)), np.quantile(np.sqrt(resampled), (0.025, 0.975))
-    variance = variance.double()
+    variance, alone = variance.double(), held.residual.double().square().mean(0)
     return Calibration(
         alpha=alpha,
         alpha_low=_limited(float(low)),
@@ -158,8 +162,8 @@ def calibrate(held: HeldOut, seed: int) -> Calibration:
             "after scaling": _inside(held, own + alpha**2 * variance),
         },
         energy_score={
-            name: float(energy_score(predictive(held, own, size), held.residual)[0])
-            for name, size in (("0", 0.0), ("1", 1.0), ("alpha", alpha))
+            name: float(energy_score(predictive(held, beside, size), held.residual)[0])
+            for name, beside, size in (("0", alone, 0.0), ("1", own, 1.0), ("alpha", own, alpha))
         },
         reason=_reason(math.sqrt(kappa), alpha, len(rows)),
     )

@@ -6,11 +6,14 @@
 ``a`` is the flattened chunk of the next H actions (D = H·A numbers). All members are one stacked model under one
 optimiser: their parameters do not touch each other, and Adam works parameter by parameter, so this equals training them
 one at a time. With ``prior`` > 0 member e is f_e + prior · p_e with a fixed random network p_e (Osband et al. 2018), which
-keeps members apart where there is no data. Departure from the paper's text: predictions are bounded to the range of the
-demonstrated actions, because a converged ensemble on a few trajectories extrapolates far beyond it. Members read images
-through one encoder, trained beforehand and the same for all: the ensemble is uncertain of actions, not of what is seen.
+keeps members apart where there is no data; p_e is as large as the actions' half range at the demonstrated states (root mean
+square over members, states and numbers), so that ``prior`` is in half ranges. Departure from the paper's text: predictions
+are bounded to the range of the demonstrated actions, because a converged ensemble on a few trajectories extrapolates far
+beyond it. Members read images through one encoder, trained beforehand and the same for all: the ensemble is uncertain of
+actions, not of what is seen.
 """
 
+import math
 from typing import Any
 
 import torch
@@ -26,6 +29,8 @@ from postbc.posterior.network import Regressors, StackedMlp
 from postbc.storage.checkpoint import Checkpoints
 from postbc.training import Generators, Metrics, Run, Schedule, train
 
+PRIOR_ROWS = 4096  # frames at once
+
 
 class Ensemble(Regressors):
     """E networks of ``layers`` hidden layers."""
@@ -37,7 +42,17 @@ class Ensemble(Regressors):
         super().__init__(obs=obs, out_dim=out_dim, members=members, **form)
         sizes = [self.observer.features] + [hidden] * layers + [out_dim]
         self.network, self.prior_weight = StackedMlp(sizes, members), prior
-        self.prior = StackedMlp(sizes, members).requires_grad_(False) if prior else None
+        self.prior = StackedMlp(sizes, members).spread_out().requires_grad_(False) if prior else None
+
+    @torch.no_grad()
+    def match_prior(self, features: Float[Tensor, "N F"]) -> None:
+        """Make the prior functions as large as the half range at these ``features`` of the demonstrations."""
+        if self.prior is not None:
+            parts = features.split(PRIOR_ROWS)
+            total = sum(float(self.prior(x.expand(self.members, *x.shape)).square().sum()) for x in parts)
+            size = math.sqrt(total / (self.members * len(features) * self.target_normalizer.scale.numel()))
+            for last in (self.prior.weights[-1], self.prior.biases[-1]):
+                last.div_(size)
 
     def forward(self, features: Float[Tensor, "E B F"]) -> Float[Tensor, "E B D"]:
         """Normalised predictions from an observation's features, one batch a member."""
@@ -61,6 +76,7 @@ def fit_ensemble(
     normal = model.fit_ranges(frames, targets)
     fit_encoder(model.observer, frames, normal, config, seed, checkpoints)
     features = model.features(frames)
+    model.match_prior(features)
     data = Resampled.of(frames, targets.shape[1], config, generators["bootstrap"])
 
     def loss() -> tuple[Tensor, Metrics]:

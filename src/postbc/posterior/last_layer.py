@@ -83,9 +83,9 @@ def evidence(
 
 def _condition(model: LastLayer, frames: Frames, normal: Float[Tensor, "N D"], generator: torch.Generator) -> float:
     """Fill in the posterior's mean and draws; returns τ."""
-    # On the CPU: its least squares stand a feature that is always zero, a GPU's do not.
+    # On the CPU, by singular values: what else solves least squares there and on a GPU fails at a feature that is always zero.
     features, y = (part.double().cpu() for part in (model.hidden(model.features(frames)), normal))
-    residual = y - features @ torch.linalg.lstsq(features, y).solution
+    residual = y - features @ torch.linalg.lstsq(features, y, driver="gelsd").solution
     tau = autocorrelation_time(residual, frames.to(y.device))
     eigen, basis = torch.linalg.eigh(features.T @ features / tau)
     eigen, projected = eigen.clamp_min(0), basis.T @ (features.T @ y) / tau

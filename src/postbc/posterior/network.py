@@ -75,6 +75,14 @@ class StackedMlp(nn.Module):
         self.weights = nn.ParameterList(torch.empty(members, i, o).uniform_(-1, 1) / math.sqrt(i) for i, o in pairs)
         self.biases = nn.ParameterList(torch.zeros(members, 1, o) for _, o in pairs)
 
+    @torch.no_grad()
+    def spread_out(self) -> "StackedMlp":
+        """Weights that pass on the size of what they read (He et al. 2015), and biases: functions that differ everywhere."""
+        for weight, bias in zip(self.weights, self.biases, strict=True):
+            weight.mul_(math.sqrt(6))
+            bias.uniform_(-1, 1)
+        return self
+
     def features(self, x: Float[Tensor, "E B O"]) -> Float[Tensor, "E B F"]:
         """What the last layer reads."""
         for weight, bias in zip(self.weights[:-1], self.biases[:-1], strict=True):

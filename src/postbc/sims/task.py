@@ -167,6 +167,7 @@ class Task:
     versions: Callable[
         [], dict[str, str]
     ]  # of the packages that decide what an episode looks like, the simulator first
+    dense: bool = False  # whether the simulator's reward is another than success
     env_type: int = 2  # robomimic's: 1 robosuite, 2 Gymnasium
     env_kwargs: Callable[[Mapping[str, Any]], dict[str, Any]] = dict  # options → what the simulator is made with
     features: Features | None = None  # names and units; None: nameless numbers

@@ -160,6 +160,7 @@ def task(name: str) -> Task:
         fps=FPS,
         horizon=300,
         success="the block covers 95 % of its place",
+        dense=True,
         env_name="gym_pusht/PushT-v0",
         versions=releases("gym-pusht", "pymunk"),
     )
