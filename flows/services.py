@@ -65,7 +65,8 @@ def _mlflow(port: int) -> tuple[str, ...]:
 
 
 def _prefect(port: int) -> tuple[str, ...]:
-    return (sys.executable, "-m", "prefect", "server", "start", "--host", HOST, "--port", str(port))
+    served = ("--factory", "flows.server:app", "--host", HOST, "--port", str(port), "--log-level", "warning")
+    return (sys.executable, "-m", "uvicorn", *served)
 
 
 def _prefect_env(address: str) -> dict[str, str]:

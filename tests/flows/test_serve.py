@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import httpx
 import pytest
 from served import environment, free_port
 from tracking.tiny_run import config, make_run
@@ -19,6 +20,7 @@ from postbc.storage.journal import Journal
 from postbc.tracking.client import quiet_mlflow
 from postbc.tracking.run import register_run
 
+NAMES = {"evil.example:4200": 400, "localhost:4200": 200, "127.0.0.1:4200": 200}
 pytestmark = [
     pytest.mark.pipeline,
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
@@ -35,6 +37,13 @@ def _processes_in(root):
         except OSError:
             continue
     return found
+
+
+def test_a_name_that_was_made_to_lead_here_is_not_answered(served):
+    asked = {name: served.api.get("/health", headers={"Host": name}).status_code for name in NAMES}
+    assert asked == NAMES
+    at_mlflow = httpx.get(f"{served.mlflow}/api/2.0/mlflow/experiments/search", headers={"Host": "evil.example:5000"})
+    assert at_mlflow.status_code == 403
 
 
 def test_a_refusal_fails_the_run_and_the_stage_is_not_run(served):
