@@ -1,5 +1,6 @@
 import math
 import os
+import re
 import subprocess
 import sys
 import time
@@ -14,7 +15,9 @@ from postbc.adam import AdamW
 from postbc.config import Method, PretrainConfig
 from postbc.errors import IntegrityError, TrainingDivergedError
 from postbc.observation import ObsShape
+from postbc.policies.cvae import CvaePolicy
 from postbc.policies.diffusion import DiffusionPolicy
+from postbc.policies.flow import FlowPolicy
 from postbc.policies.folder import load_policy, save_policy
 from postbc.policies.generative import PolicyShape
 from postbc.policies.policy import Latent, Policy
@@ -190,6 +193,44 @@ def test_lerobot_opens_the_folder_through_the_plugin(tmp_path, seen):
     assert done.stdout.endswith("same\n"), done.stderr[-2000:]
 
 
+LEROBOT_CHOOSES = """
+import logging, os, pathlib, sys, torch
+os.environ["HF_HUB_OFFLINE"] = "1"
+logging.disable(logging.WARNING)
+from lerobot.utils.import_utils import register_third_party_plugins
+register_third_party_plugins()
+from lerobot.configs import PreTrainedConfig
+from lerobot.policies.factory import get_policy_class
+from postbc.policies.folder import load_policy
+for folder in sorted(pathlib.Path(sys.argv[1]).iterdir()):
+    config = PreTrainedConfig.from_pretrained(folder)
+    policy = get_policy_class(config.type).from_pretrained(folder, config=config, strict=True)
+    seen = {"observation.state": torch.randn(2, 2), "observation.environment_state": torch.randn(2, 2)}
+    own, chunks = load_policy(folder), []
+    for act in (lambda: policy.predict_action_chunk(seen), lambda: own.act(torch.cat([*seen.values()], 1))):
+        torch.manual_seed(0)
+        chunks.append(act())
+    assert torch.equal(*chunks), folder
+    print("same", folder.name)
+"""
+
+
+def test_lerobot_plays_every_kind_and_every_choice_of_the_noise_as_we_do(tmp_path):
+    kinds = {"diffusion": DiffusionPolicy, "flow": FlowPolicy, "cvae": CvaePolicy}
+    policies = {kind: Policy(build(replace(SHAPE, kind=kind)), Latent.SAMPLE) for kind, build in kinds.items()}
+    conditional = FlowPolicy(replace(SHAPE, kind="flow", conditional=True))
+    policies |= {f"scale {scale}": Policy(conditional, Latent.SAMPLE, scale=scale) for scale in (0.0, 1.0)}
+    model = DiffusionPolicy(SHAPE)
+    scorer = TwinValue(model.observer.features, 6, 16, 1)
+    policies |= {"zero": Policy(model, Latent.ZERO), "best": Policy(model, Latent.BEST, scorer=scorer, samples=4)}
+    policies["steered"] = Policy(model, Latent.STEERED, Actor(model.observer.features, 6, 16, 2, 1.5))
+    for name, policy in policies.items():
+        save_policy(policy.eval(), tmp_path / name)
+    command = [sys.executable, "-c", LEROBOT_CHOOSES, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert re.findall("^same (.*)$", done.stdout, re.MULTILINE) == sorted(policies), done.stderr[-2000:]
+
+
 @pytest.mark.parametrize("kind", ["diffusion", "flow", "cvae"])
 @pytest.mark.parametrize("method", list(Method))
 def test_every_kind_learns_by_every_method_and_comes_back(frames, tmp_path, kind, method):
@@ -239,10 +280,25 @@ def test_validation_watches_episodes_that_are_not_trained_on(frames, tmp_path, m
     drawn = []
     original = Targets.draw
     monkeypatch.setattr(Targets, "draw", lambda self, index, g: (drawn.append(index), original(self, index, g))[1])
-    _, rows = train(frames, tmp_path, config=replace(SMALL, validation=0.3))
+    policy, rows = train(frames, tmp_path, config=replace(SMALL, validation=0.3))
+    model, chunk = policy.model, frames.chunks(unseen, 3)
+    with torch.no_grad():
+        saved = float(model.loss(frames.rows(unseen), chunk, torch.Generator().manual_seed(0))[0])
+    assert rows[-1]["validation"] == saved
     assert set(frames.episode[torch.cat(drawn)].tolist()) == trained
     assert rows[-1]["validation"] < rows[0]["validation"]
     assert len(split(make_frames([toy_episode(0)]), 0.9, 0)[0]) == 12  # one episode is never held out
+
+
+def test_the_average_is_in_force_for_a_while_and_leaves_no_trace():
+    layer = torch.nn.Linear(3, 2)
+    average = Ema(layer, 0.5)
+    before = [p.detach().clone() for p in average.average]
+    torch.nn.init.normal_(layer.weight)
+    live = layer.weight.detach().clone()
+    with average.in_force():
+        assert torch.equal(layer.weight, before[0])
+    assert torch.equal(layer.weight, live) and torch.equal(average.average[0], before[0])
 
 
 def test_a_gradient_is_no_longer_than_the_clip():
