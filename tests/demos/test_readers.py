@@ -39,6 +39,14 @@ def write_lerobot_videos(path, episodes):
     write_lerobot(path, episodes, video=True)
 
 
+def described_as(recording, feature, **said):
+    """Change what a LeRobot data set says of a feature."""
+    path = recording / "meta" / "info.json"
+    info = json.loads(path.read_text())
+    info["features"][feature] = {**info["features"].get(feature, {}), **said}
+    path.write_text(json.dumps(info))
+
+
 @pytest.mark.parametrize("writer", [write_robomimic, write_npz, write_lerobot])
 def test_images_come_back_as_they_were(tmp_path, writer):
     episodes = [pictured(n, 5 + n) for n in range(3)]
@@ -92,10 +100,7 @@ def test_a_video_with_dropped_frames_is_not_filled_with_the_next_episodes(tmp_pa
 
 def test_videos_of_depth_are_refused(tmp_path):
     write_lerobot_videos(tmp_path / "set", [pictured(0)])
-    path = tmp_path / "set" / "meta" / "info.json"
-    info = json.loads(path.read_text())
-    info["features"]["observation.images.top"]["info"]["is_depth_map"] = True
-    path.write_text(json.dumps(info))
+    described_as(tmp_path / "set", "observation.images.top", info={"is_depth_map": True})
     with pytest.raises(DataError, match=r"observation.images.top: videos of depth are not read"):
         read(tmp_path / "set")
 
@@ -103,10 +108,7 @@ def test_videos_of_depth_are_refused(tmp_path):
 def test_columns_that_no_array_holds_are_left_out(tmp_path):
     """LeRobot's language events are lists of structures."""
     write_lerobot(tmp_path / "set", [toy_episode(0)])
-    path = tmp_path / "set" / "meta" / "info.json"
-    info = json.loads(path.read_text())
-    info["features"]["language_events"] = {"dtype": "language", "shape": [1], "names": None}
-    path.write_text(json.dumps(info))
+    described_as(tmp_path / "set", "language_events", dtype="language", shape=[1], names=None)
     (data,) = (tmp_path / "set" / "data").rglob("*.parquet")
     table = pq.read_table(data)
     pq.write_table(table.append_column("language_events", pa.array([[{"said": "left"}]] * len(table))), data)
