@@ -15,8 +15,9 @@ from postbc.storage.checkpoint import Checkpoints, identity
 from stages import paths
 from stages.running import arguments, log, run
 
-# Noise larger than this share of the actions' own spread is an ensemble that extrapolates, not a posterior.
-LARGE_SPREAD = 0.5
+# Noise as large as the actions' own spread is an ensemble that extrapolates, not a posterior. Half as large it can be right:
+# on the demonstrations that come with the project held-out episodes say so (docs/results.md, calibration).
+LARGE_SPREAD = 1.0
 
 
 def calibration(config: Config, frames: Frames, checkpoints: Checkpoints) -> Calibration | None:
