@@ -28,7 +28,7 @@ def recordings(config: Config) -> Path:
 def refuse_other_images(config: Config) -> None:
     """Raise DataError where a policy would learn from images of another size than the simulator shows it."""
     task = get_task(config.task.env)
-    seen = next(read_store(paths.DEMOS)).obs.get(task.pixels or "")
+    seen = next(read_store(paths.DEMOS)).obs.get(task.pixels) if task.pixels else None
     if seen is None:
         return
     env = task.make(**config.task.options)
