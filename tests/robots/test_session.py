@@ -113,6 +113,33 @@ def test_the_operator_ends_an_episode(verdict, terminated):
     assert step.reward[0] == (pytest.approx(0.99) if terminated else 0)
 
 
+class Late(ScriptedOperator):
+    """Sees the success when the time limit has ended the episode, and before it is over for the operator."""
+
+    seen = False
+
+    def over(self):
+        self.seen = True
+
+    def verdict(self):
+        return Verdict.SUCCESS if self.seen else None
+
+
+def test_a_success_that_is_called_as_time_runs_out_counts(tmp_path):
+    env = own_env()
+    env.operator, env.recorder = Late(env.body), Recorder(tmp_path / "store", TASK.fps, {})
+    with vector_of(env) as vector:
+        vector.reset([0, 1])
+        for _ in range(-(-TASK.max_steps // 4)):
+            vector.begin(np.zeros((1, 4, 2), np.float32))
+            step = vector.finish()
+    env.recorder.close()
+    assert (bool(step.success[0]), bool(step.terminated[0]), bool(step.truncated[0])) == (True, True, False)
+    assert step.reward[0] == pytest.approx(0.99 ** (step.steps[0] - 1))
+    (episode,) = read_store(tmp_path / "store")
+    assert episode.success.tolist() == [False] * (len(episode) - 1) + [True]
+
+
 class Helper(ScriptedOperator):
     """Takes the arm for the second chunk."""
 

@@ -71,14 +71,14 @@ class RobotEnv(TaskEnv):
         self.recorder: Recorder | None = None
         self.operator = make_operator(body, config.operator, body.simulated)
         self.clock: Clock = WallClock(1 / fps) if body.waits else SimulatedClock()
-        self._episodes, self._successes, self._steps, self._moving = 0, 0, 0, False
+        self._episodes, self._successes, self._steps, self._moving, self._succeeded = 0, 0, 0, False, False
         self._last: np.ndarray | None = None
 
     def _start(self, seed: int) -> None:
         self.rest()
         if self.recorder:
             self.recorder.end()
-        self._episodes, self._steps, self._last = self._episodes + 1, 0, None
+        self._episodes, self._steps, self._last, self._succeeded = self._episodes + 1, 0, None, False
         self.operator.prepare(self._episodes, seed)
         if self.recorder:
             self.recorder.begin(seed)
@@ -88,12 +88,22 @@ class RobotEnv(TaskEnv):
         self.clock.start()
         self._moving = True
 
-    def rest(self) -> None:
-        """The episode is over: the robot stays where it is."""
-        if self._moving:
-            self._moving = False
-            self.body.rest()
-            self.operator.over()
+    def rest(self) -> bool:
+        """The episode is over: the robot stays where it is. Whether it was called a success only after its last step."""
+        if not self._moving:
+            return False
+        self._moving = False
+        self.body.rest()
+        self.operator.over()
+        late = self.operator.verdict() is Verdict.SUCCESS and not self._succeeded
+        if late:
+            self._note_success()
+        return late
+
+    def _note_success(self) -> None:
+        self._succeeded, self._successes = True, self._successes + 1
+        if self.recorder:
+            self.recorder.succeed()
 
     def observe(self) -> Observation:
         """What the robot's features say now, in the policy's units."""
@@ -177,9 +187,9 @@ class RobotEnv(TaskEnv):
         self.operator.watch(self._raw)
         verdict = self.operator.verdict()
         success = verdict is Verdict.SUCCESS
-        if self.recorder and success:
-            self.recorder.succeed()
-        self._seen, self._steps, self._successes = observation, self._steps + 1, self._successes + success
+        if success:
+            self._note_success()
+        self._seen, self._steps = observation, self._steps + 1
         if self._steps % SHOWN == 1:
             self._show()
         info = {"is_success": success, "executed": executed, "intervened": intervened}

@@ -67,6 +67,11 @@ class _Span:
         self.steps, self.success = self.steps + 1, bool(info["is_success"])
         self.intervened |= bool(info.get("intervened", False))
 
+    def succeed(self, discount: float) -> None:
+        """The last step turned out to have led to success."""
+        self.reward += discount ** max(0, self.steps - 1)
+        self.success, self.terminated, self.truncated = True, True, False
+
 
 @dataclass(frozen=True)
 class _Report:
@@ -184,7 +189,8 @@ class RobotVector:
                 if flow.late():  # without a lead at once
                     flow.take(self._plan())
             ended = self._step(flow, span)
-        self.env.rest()
+        if self.env.rest():
+            span.succeed(self.discount)
         if flow.asked is not None and not self._ending.is_set():
             self._plans.get()  # planned for a time that did not come
         self._reports.put(_Report(self._history.row(), span))
