@@ -31,13 +31,13 @@ from torch.nn import functional as F
 from benchmarks.cells import Cells
 from benchmarks.coverage import WORKERS, Cell, setting, trained, training
 from benchmarks.record import FOLDER, commit
-from benchmarks.reproduce import COMMON, LOOK_EPISODES, LOOKS, SEEDS, SETTINGS, STARTS
+from benchmarks.reproduce import COMMON, LOOK_EPISODES, SEEDS, SETTINGS, STARTS
 from postbc.config import FinetuneConfig, Method
 from postbc.demos.frames import Frames
 from postbc.evaluation.rollouts import evaluate, summary
 from postbc.policies.generative import GenerativePolicy
 from postbc.progress import log
-from postbc.sims.starts import EVALUATION, TRAINING, seeds
+from postbc.sims.starts import EVALUATION, LOOK_RUN, TRAINING, seeds
 from postbc.sims.vector import ChunkEnv, ChunkEnvs
 from postbc.storage.journal import Row
 
@@ -182,7 +182,7 @@ def run(trial: Trial, recordings: Path | None) -> Row:
     model = trained(group, (Method.BC, ()), recordings)[0].model  # for its ranges
     envs = ChunkEnvs.of(setting(task))
     vector = envs.vector(WORKERS)
-    looks, starts = seeds(EVALUATION, LOOKS, LOOK_EPISODES), seeds(EVALUATION, 1 + trial.seed, STARTS)
+    looks, starts = seeds(EVALUATION, LOOK_RUN, LOOK_EPISODES), seeds(EVALUATION, 1 + trial.seed, STARTS)
 
     def success(policy: Played, where: list[int]) -> Row:
         return summary(evaluate(policy, vector, where, "look"))

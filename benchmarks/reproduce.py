@@ -26,7 +26,7 @@ from postbc.finetune.algorithms import build_learner
 from postbc.finetune.driver import Arena, finetune
 from postbc.policies.policy import Policy
 from postbc.progress import log
-from postbc.sims.starts import EVALUATION, TRAINING, seeds
+from postbc.sims.starts import EVALUATION, LOOK_RUN, TRAINING, seeds
 from postbc.sims.vector import ChunkEnvs, ChunkVector
 from postbc.storage.journal import Row
 
@@ -43,7 +43,7 @@ METHODS = {
     "conditional": VARIANTS["conditional at 0"],
 }
 SEEDS, STARTS, LEAST, TRIES = 5, 64, 2, 8
-LOOKS, LOOK_EPISODES = 4095, 32  # a run of starts of its own, as finetune_sim's
+LOOK_EPISODES = 32
 COMMON = FinetuneConfig(
     env_steps=10_000, initial_steps=1_500, envs=2, updates_per_chunk=4.0, hidden=128, layers=2, batch=128,
     evaluate_every=2_000, evaluate_episodes=LOOK_EPISODES, checkpoint_every=10**9,
@@ -93,7 +93,7 @@ def frozen(policy: Policy, vector: ChunkVector, starts: list[int]) -> Row:
 def tuned(policy: Policy, trial: Trial, vector: ChunkVector, starts: list[int]) -> Row:
     """Spend the budget; success of what is kept of it (the best policy looked at), and the looks."""
     config, task = FINETUNERS[trial.finetuner], setting(SETTINGS[trial.setting][0])
-    looks, training = seeds(EVALUATION, LOOKS, LOOK_EPISODES), seeds(TRAINING, trial.seed, 2 * config.env_steps)
+    looks, training = seeds(EVALUATION, LOOK_RUN, LOOK_EPISODES), seeds(TRAINING, trial.seed, 2 * config.env_steps)
     learner, played = (
         build_learner(policy.model, config, trial.seed),
         ChunkEnvs.of(task).vector(config.envs, config.discount),

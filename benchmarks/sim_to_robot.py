@@ -36,7 +36,7 @@ from postbc.policies.policy import Policy
 from postbc.progress import log
 from postbc.robots.environment import twin_env
 from postbc.robots.session import Pace, RobotVector
-from postbc.sims.starts import EVALUATION, ROBOT, TRAINING, seeds
+from postbc.sims.starts import EVALUATION, LOOK_RUN, ROBOT, TRAINING, seeds
 from postbc.sims.vector import ChunkEnvs
 from postbc.storage.checkpoint import Checkpoints
 
@@ -52,7 +52,6 @@ ON_ROBOT = replace(IN_SIM, env_steps=10**6, initial_steps=0, envs=1, evaluate_ev
 LEARNED, AFTER = "finetuned in simulation", "and {} episodes on it"  # lives of a policy
 FIGURE = FOLDER.parents[1] / "docs" / "figures" / "sim_to_robot.png"
 LINES = {"bc": ("BC", "tab:blue"), "postbc": ("PostBC", "tab:orange")}
-LOOKS = 4095  # starts from which the best policy in simulation is chosen, as in the pipeline
 
 
 def robot_of(name: str) -> RobotConfig:
@@ -71,7 +70,7 @@ def success(policy: Policy, robot: str | None, seed: int) -> dict[str, Any]:
 
 def in_simulation(policy: Policy, seed: int, folder: Path) -> Policy:
     """DSRL; keeps the best policy looked at."""
-    learner, looks = build_learner(policy.model, IN_SIM, seed), seeds(EVALUATION, LOOKS, IN_SIM.evaluate_episodes)
+    learner, looks = build_learner(policy.model, IN_SIM, seed), seeds(EVALUATION, LOOK_RUN, IN_SIM.evaluate_episodes)
     with closing(ChunkEnvs.of(setting(TASK)).vector(IN_SIM.envs, IN_SIM.discount)) as vector:
         where = Arena(
             vector,

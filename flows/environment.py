@@ -25,8 +25,11 @@ def be_quiet_and_local() -> None:
     """
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    for name in ("no_proxy", "NO_PROXY"):  # a proxy knows nothing of this machine's own servers
-        os.environ[name] = ",".join(filter(None, [os.environ.get(name), HOST, "localhost"]))
+    known = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
+    if known.strip() != "*":  # a proxy knows nothing of this machine's own servers
+        listed = [name.strip() for name in known.split(",") if name.strip()]
+        known = ",".join(dict.fromkeys([*listed, HOST, "localhost"]))
+    os.environ["no_proxy"] = os.environ["NO_PROXY"] = known
     home = (WORK / "prefect" / "cli").resolve()
     if os.environ.setdefault("PREFECT_HOME", str(home)) == str(home):
         home.mkdir(parents=True, exist_ok=True)  # Prefect makes the last folder of the path only

@@ -14,6 +14,5 @@ from flows.environment import HOST
 
 def app() -> Any:
     """The application, as ``prefect server start`` makes it, behind a check of the Host that is asked for."""
-    server = create_app(final=True)
-    server.add_middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"])
-    return server
+    # Around it, not in it: Prefect's automations ask the same application in memory, by another name.
+    return TrustedHostMiddleware(create_app(final=True), allowed_hosts=[HOST, "localhost"])

@@ -13,11 +13,12 @@ from dataclasses import asdict, replace
 
 from postbc.config import Config
 from postbc.config.robot import SIMULATED, RobotConfig
-from postbc.errors import ConfigError, MismatchError
+from postbc.errors import MismatchError
 from postbc.finetune.artifact import POLICY, env_steps, save_finetuned
 from postbc.finetune.driver import Arena, Row, check, finetune
 from postbc.finetune.experience import Experience
 from postbc.finetune.remote import RemoteLearner
+from postbc.finetune.replay import refuse_mixed_rewards
 from postbc.policies.folder import load_policy
 from postbc.robots import arming
 from postbc.robots.environment import RobotEnv, with_limits
@@ -27,7 +28,6 @@ from postbc.robots.recorder import Recorder
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import label
 from postbc.robots.session import Pace, RobotVector
-from postbc.sims import get_task
 from postbc.sims.starts import ROBOT, seeds
 from postbc.storage.atomic import write_csv
 from postbc.storage.checkpoint import Checkpoints, identity
@@ -47,11 +47,7 @@ def environment(config: Config, robot: RobotConfig, body: RemoteRobot, method: s
 
     Raises MismatchError unless it observes what the policy reads, ConfigError where it would go on with other rewards.
     """
-    if get_task(config.task.env).dense and config.finetune_robot.replay:
-        raise ConfigError(
-            f"finetune_robot.replay: what was played in simulation has {config.task.env}'s own reward, a robot's is success "
-            "alone; it must be false."
-        )
+    refuse_mixed_rewards(config)
     model = load_policy(paths.FINETUNED_SIM / method / POLICY).model
     shape = model.shape
     env = RobotEnv(body, robot, config.task.fps, shape.features, shape.obs.pixels[1:] if shape.obs.pixels else None)

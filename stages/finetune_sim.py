@@ -11,8 +11,9 @@ from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import save_finetuned
 from postbc.finetune.demonstrations import show
 from postbc.finetune.driver import Arena, finetune
+from postbc.finetune.replay import refuse_mixed_rewards
 from postbc.policies.folder import load_policy
-from postbc.sims.starts import EVALUATION, TRAINING, seeds
+from postbc.sims.starts import EVALUATION, LOOK_RUN, TRAINING, seeds
 from postbc.sims.vector import ChunkEnvs
 from postbc.storage.atomic import write_csv
 from postbc.storage.checkpoint import Checkpoints, identity
@@ -20,15 +21,11 @@ from postbc.storage.manifest import fingerprint
 from stages import paths
 from stages.running import arguments, log, run
 
-LOOKS = (
-    4095  # a run of its own among the evaluation starts: the best policy is not chosen on those of the final numbers
-)
-
 
 def arena(config: Config, folder: Path, method: str) -> Arena:
     """Simulators with starts of their own, and others to look at policies from."""
     task, settings = config.task, config.finetune_sim
-    held_out = seeds(EVALUATION, LOOKS, settings.evaluate_episodes)
+    held_out = seeds(EVALUATION, LOOK_RUN, settings.evaluate_episodes)
     run_identity = identity(asdict(task), asdict(settings), config.seed, method, fingerprint(folder))
     return Arena(
         vector=ChunkEnvs.of(task).vector(settings.envs, settings.discount),
@@ -40,6 +37,7 @@ def arena(config: Config, folder: Path, method: str) -> Arena:
 
 
 def main(config: Config, options: argparse.Namespace) -> None:
+    refuse_mixed_rewards(config)
     folder = paths.PRETRAINED / options.method
     learner = build_learner(load_policy(folder).model, config.finetune_sim, config.seed)
     where = arena(config, folder, options.method)

@@ -8,7 +8,7 @@ from postbc.demos.checks import Checker, Expected
 from postbc.demos.ingest import ingest
 from postbc.demos.preparation import Drawing, Preparation
 from postbc.demos.readers import find_sources
-from postbc.demos.store import read_store
+from postbc.demos.store import listed_segments, open_segment
 from postbc.errors import DataError
 from postbc.sims import get_task
 from postbc.storage.atomic import write_json
@@ -28,11 +28,12 @@ def recordings(config: Config) -> Path:
 def refuse_other_images(config: Config) -> None:
     """Raise DataError where a policy would learn from images of another size than the simulator shows it."""
     task = get_task(config.task.env)
-    seen = next(read_store(paths.DEMOS)).obs.get(task.pixels) if task.pixels else None
-    if seen is None:
+    arrays, _ = open_segment(paths.DEMOS / listed_segments(paths.DEMOS)[0])
+    key = f"obs/{task.pixels}"
+    if key not in arrays:
         return
     env = task.make(**config.task.options)
-    shown, size = env.shape.pixels, seen.shape[1:]
+    shown, size = env.shape.pixels, arrays[key].shape[1:]
     env.close()
     if shown and (*shown[1:], shown[0]) != size:
         raise DataError(

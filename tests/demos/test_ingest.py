@@ -190,7 +190,9 @@ def test_a_store_goes_out_as_robomimic_and_comes_back(recording, tmp_path):
 
 
 def test_a_store_of_another_rate_is_not_exported_as_the_tasks(tmp_path, monkeypatch):
-    monkeypatch.chdir(Path(__file__).parents[2])  # params.yaml's task runs at 20 steps a second
+    shutil.copytree(Path(__file__).parents[2] / "conf", tmp_path / "conf")
+    (tmp_path / "params.yaml").write_text("task: lift\nsize: default\n")  # which runs at 20 steps a second
+    monkeypatch.chdir(tmp_path)
     write_robomimic(tmp_path / "demos.hdf5", [toy_episode(0)])
     ingest(find_sources(tmp_path / "demos.hdf5"), tmp_path / "store", at(10))
     asked = ["export", str(tmp_path / "set"), "--store", str(tmp_path / "store")]

@@ -156,17 +156,46 @@ def test_a_taken_port_is_named_before_anything_starts(option, tmp_path):
     assert not (tmp_path / ".work" / "serve").exists()
 
 
-def test_a_proxy_is_not_asked_for_this_machines_own_servers(tmp_path):
+ANSWERED = """
+import http.server, os, threading, flows
+from flows.environment import be_quiet_and_local
+from flows.services import _answers
+server = http.server.HTTPServer(("127.0.0.1", 0), http.server.SimpleHTTPRequestHandler)
+threading.Thread(target=server.serve_forever, daemon=True).start()
+be_quiet_and_local()  # once more, as every process that another one started does
+print(_answers(f"http://127.0.0.1:{server.server_port}/"), os.environ["no_proxy"], os.environ["NO_PROXY"])
+"""
+
+
+@pytest.mark.parametrize(
+    ("said", "known"),
+    [
+        ({}, "127.0.0.1,localhost"),
+        ({"NO_PROXY": "example.org"}, "example.org,127.0.0.1,localhost"),
+        ({"no_proxy": "a.org, b.org", "NO_PROXY": "c.org"}, "a.org,b.org,127.0.0.1,localhost"),
+        ({"NO_PROXY": "*"}, "*"),
+    ],
+)
+def test_a_proxy_is_not_asked_for_this_machines_own_servers(tmp_path, said, known):
+    plain = {name: value for name, value in environment().items() if name.lower() != "no_proxy"}
+    proxied = {**plain, "http_proxy": "http://127.0.0.1:9", **said}
+    done = subprocess.run([sys.executable, "-c", ANSWERED], cwd=tmp_path, env=proxied, capture_output=True, text=True)
+    assert done.stdout == f"True {known} {known}\n", done.stderr
+
+
+def test_prefects_own_clients_are_answered_in_memory(tmp_path):
     code = (
-        "import http.server, threading, flows\n"
-        "from flows.services import _answers\n"
-        "server = http.server.HTTPServer(('127.0.0.1', 0), http.server.SimpleHTTPRequestHandler)\n"
-        "threading.Thread(target=server.serve_forever, daemon=True).start()\n"
-        "print(_answers(f'http://127.0.0.1:{server.server_port}/'))"
+        "import asyncio, flows.server\n"
+        "flows.server.app()\n"
+        "from prefect.server.api.clients import OrchestrationClient\n"
+        "async def ask():\n"
+        "    async with OrchestrationClient() as client:\n"
+        "        return (await client._http_client.get('/health')).status_code\n"
+        "print(asyncio.run(ask()))"
     )
-    proxied = {**environment(), "http_proxy": "http://127.0.0.1:9", "no_proxy": "example.org"}
-    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=proxied, capture_output=True, text=True)
-    assert done.stdout == "True\n", done.stderr
+    known = {**environment(), "PREFECT_HOME": str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=known, capture_output=True, text=True)
+    assert done.stdout == "200\n", done.stderr[-2000:]
 
 
 def test_a_server_that_dies_is_reported_with_its_last_lines(tmp_path, monkeypatch, capsys):

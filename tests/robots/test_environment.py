@@ -241,7 +241,8 @@ def test_a_robot_is_known_by_where_it_is_reached_whatever_else_is_said_of_it(tmp
     )
     both = {"left_arm_config": {"port": same}, "right_arm_config": {"port": "/dev/other"}}
     assert set(addresses("bi_so_follower", both)) == {port, "/dev/other"}
-    assert addresses("reachy2", {"ip_address": "10.0.0.2", "port": 50065}) == ["10.0.0.2"]
+    assert addresses("reachy2", {"ip_address": "10.0.0.2", "port": 50065}) == ["10.0.0.2:50065"]
+    assert addresses("unheard_of", {"id": "mine", "serial": "A1"}) == ["A1"]
     assert addresses("unheard_of", {"id": "mine"}) == ["unheard_of"]
 
 

@@ -111,6 +111,7 @@ def test_the_operator_ends_an_episode(verdict, terminated):
         step = vector.finish()
     assert (step.steps[0], bool(step.terminated[0]), bool(step.truncated[0])) == (2, terminated, not terminated)
     assert step.reward[0] == (pytest.approx(0.99) if terminated else 0)
+    assert env._successes == terminated  # not once more when the robot rests
 
 
 class Late(ScriptedOperator):

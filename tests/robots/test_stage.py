@@ -23,6 +23,7 @@ from postbc.demos.store import listed_segments, read_store
 from postbc.errors import ConfigError, MismatchError, TrainingDivergedError
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import env_steps, save_finetuned
+from postbc.finetune.replay import refuse_mixed_rewards
 from postbc.policies.diffusion import DiffusionPolicy
 from postbc.policies.folder import load_policy
 from postbc.policies.generative import PolicyShape
@@ -164,11 +165,14 @@ def test_a_check_warns_of_a_policy_that_reaches_beyond_the_limits(project):
 
 
 def test_rewards_of_two_kinds_are_not_mixed():
-    from stages import finetune_robot
-
     config = Config(task=TaskConfig(name="pusht", env="pusht"), ingest=IngestConfig("data/pusht"))
     with pytest.raises(ConfigError, match=r"finetune_robot.replay: .* pusht's own reward"):
-        finetune_robot.environment(config, config.finetune_robot.robot, None, "bc")
+        refuse_mixed_rewards(config)
+    # Nothing that was played is gone on with.
+    refuse_mixed_rewards(replace(config, finetune_sim=replace(config.finetune_sim, env_steps=0, initial_steps=0)))
+    sim, robot = (replace(one, algorithm="dppo") for one in (config.finetune_sim, config.finetune_robot.finetune))
+    learned = replace(config.finetune_robot, finetune=robot)
+    refuse_mixed_rewards(replace(config, finetune_sim=sim, finetune_robot=learned))
     for name in ("pusht", "pusht_pixels"):
         preset = yaml.safe_load((ROOT / "conf" / "task" / f"{name}.yaml").read_text())
         assert get_task(name).dense and preset["finetune_robot"]["replay"] is False

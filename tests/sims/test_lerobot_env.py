@@ -3,8 +3,8 @@
 import numpy as np
 
 from postbc.sims import get_task
-from postbc.sims.lerobot_env import RUN, PostbcEnvConfig
-from postbc.sims.starts import EVALUATION, seeds
+from postbc.sims.lerobot_env import PostbcEnvConfig
+from postbc.sims.starts import EVALUATION, LEROBOT_RUN, seeds
 
 
 def test_a_task_brings_its_own_sizes_rate_and_limit():
@@ -31,5 +31,5 @@ def test_lerobots_seeds_are_initial_states_that_were_held_out():
     seen = vector.reset(seed=[0, 1])[0]["environment_state"]
     vector.close()
     env = get_task("reach").make()
-    held_out = [env.reset(seed=seed)[0]["environment_state"] for seed in seeds(EVALUATION, RUN, 2)]
+    held_out = [env.reset(seed=seed)[0]["environment_state"] for seed in seeds(EVALUATION, LEROBOT_RUN, 2)]
     assert np.array_equal(seen, held_out)

@@ -98,6 +98,14 @@ def test_pull_refuses_a_flipped_byte(root, tmp_path):
     assert not list(tmp_path.glob(".pulled*"))
 
 
+def test_pull_refuses_what_has_lost_its_manifest(root, tmp_path):
+    registry = register(root)
+    (path,) = stored(root, "bc")
+    path.with_name("manifest.json").unlink()
+    with pytest.raises(IntegrityError, match=r"register the model again\. .* has no manifest"):
+        registry.pull("postbc-lift-bc", 1, tmp_path / "pulled")
+
+
 def test_pull_refuses_another_model_in_its_place(root, tmp_path):
     registry = register(root)
     (path,) = stored(root, "bc")

@@ -28,7 +28,7 @@ ingest:
 posterior: {{}}
 pretrain: {{}}
 finetune_sim: {{env_steps: 60000, initial_steps: 6000, evaluate_every: 10000}}
-finetune_robot: {{finetune: {{env_steps: 6000}}}}
+finetune_robot: {{{replay}finetune: {{env_steps: 6000}}}}
 evaluate: {{}}
 register: {{}}
 """
@@ -53,7 +53,8 @@ def preset(
     words = instruction or f"{wanted.name.split('metaworld-')[-1].replace('-', ' ').replace('_', ' ').capitalize()}."
     facts = {"name": wanted.name, "env": wanted.env, "fps": wanted.fps, "max_steps": wanted.max_steps}
     facts["chunk"] = replace(wanted, chunk=chunk).chunk  # refused where it is impossible
-    atomic_write(path, PRESET.format(**facts, instruction=_scalar(words), success=known.success))
+    replay = "replay: false, " if known.dense else ""  # its reward in simulation is another than a robot's
+    atomic_write(path, PRESET.format(**facts, instruction=_scalar(words), success=known.success, replay=replay))
     typer.echo(
         f"{path} written. Next: postbc collect data/{wanted.name}/demos.hdf5 --task {wanted.name}; dvc add data;"
     )

@@ -319,6 +319,12 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     register: RegisterConfig = field(default_factory=RegisterConfig)
 
+    @property
+    def replays(self) -> bool:
+        """Whether a robot goes on with transitions of the simulation."""
+        played = self.finetune_sim.env_steps > 0 or self.finetune_sim.demonstrations
+        return self.finetune_robot.replay and played and self.finetune_sim.algorithm != "dppo"
+
     def __post_init__(self) -> None:
         strange = [method for method in self.methods if method not in list(Method)]
         if strange or not self.methods or len(set(self.methods)) < len(self.methods):
@@ -331,8 +337,7 @@ class Config:
                 f"finetune_robot.finetune goes on from what finetune_sim has learned: {', '.join(apart) or 'dppo.steps'} "
                 "must be the same in both."
             )
-        played = (sim.env_steps > 0 or sim.demonstrations) and sim.algorithm != "dppo"
-        if self.finetune_robot.replay and played and sim.discount != robot.discount:
+        if self.replays and sim.discount != robot.discount:
             raise ConfigError(
                 f"finetune_robot.replay goes on with transitions that finetune_sim.discount = {sim.discount} is in already: "
                 f"finetune_robot.finetune.discount = {robot.discount} must be the same, or replay false."

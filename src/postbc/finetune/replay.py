@@ -7,6 +7,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from postbc.config import Config
+from postbc.errors import ConfigError
+from postbc.sims import get_task
 from postbc.sims.vector import Transition
 
 FIELDS = ("obs", "choice", "reward", "bootstrap", "following")
@@ -24,6 +27,15 @@ class Batch:
     reward: Float[Tensor, "B"]  # Σ_{i<n} γ^i r_i
     bootstrap: Float[Tensor, "B"]  # γ^n, or 0 where the episode ended by itself (a time limit is no end)
     following: Float[Tensor, "B O"]  # the observation right after the chunk
+
+
+def refuse_mixed_rewards(config: Config) -> None:
+    """Raise ConfigError where a robot would go on with transitions that were paid otherwise."""
+    if get_task(config.task.env).dense and config.replays:
+        raise ConfigError(
+            f"finetune_robot.replay: what is played in simulation has {config.task.env}'s own reward, a robot's is success "
+            "alone; it must be false."
+        )
 
 
 def to_batch(obs: Tensor, choice: Tensor, step: Transition, discount: float, cost: float) -> Batch:

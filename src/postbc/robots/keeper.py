@@ -130,7 +130,7 @@ class Keeper:
             raise RobotError("this process holds a robot already.")
         made = robot_of(config)
         robot = SafeRobot(make_robot(made, env, options), made, fps)
-        where = () if robot.simulated else addresses(made.type, made.options)
+        where = () if robot.simulated else addresses(made.type, asdict(robot.robot.config))
         keys = {address: sha256(address.encode()).hexdigest()[:16] for address in where}
         self._locks = [hold(own_folder() / f"{key}.lock", f"{made.type} at {one}") for one, key in keys.items()]
         # Where time stands still between actions nobody can be late.

@@ -12,7 +12,8 @@ from typing import Any
 from postbc.errors import RobotError
 
 SHARED = Path("/tmp")  # noqa: S108 - of all of a user's projects, whatever TMPDIR says; the folder below it is checked
-ADDRESS = re.compile(r"(^|_)(port|ip|host|address|url)$")  # LeRobot's options that say where a robot is reached
+# LeRobot's settings that say where a robot is reached; at a host it may be one of several ports.
+ADDRESS = re.compile(r"(^|_)(port|ip|host|address|url|serial|serial_number|device|channel)$")
 
 
 def own_folder() -> Path:
@@ -26,17 +27,22 @@ def own_folder() -> Path:
     return folder
 
 
-def addresses(kind: str, options: Mapping[str, Any]) -> list[str]:
-    """Where a robot with LeRobot's ``options`` is reached, each once: two arms have two; of one without, its type."""
-    return sorted(set(_addresses(options))) or [kind]
+def addresses(kind: str, settings: Mapping[str, Any]) -> list[str]:
+    """Where a robot with LeRobot's ``settings``, its defaults among them, is reached, each once: two arms have two.
+
+    Of one without an address it is the type: better one too few at a time than two on one arm.
+    """
+    return sorted(set(_addresses(settings))) or [kind]
 
 
-def _addresses(options: Mapping[str, Any]) -> Iterator[str]:
-    for name, value in options.items():
+def _addresses(settings: Mapping[str, Any]) -> Iterator[str]:
+    port = settings.get("port")
+    for name, value in settings.items():
         if isinstance(value, Mapping) and name != "cameras":
             yield from _addresses(value)
         elif isinstance(value, str) and ADDRESS.search(name):
-            yield os.path.realpath(value) if value.startswith("/") else value
+            where = os.path.realpath(value) if value.startswith("/") else value
+            yield f"{where}:{port}" if isinstance(port, int) else where
 
 
 def hold(path: Path, what: str) -> int:

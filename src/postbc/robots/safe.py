@@ -296,6 +296,7 @@ class SafeRobot:
         ) as error:  # LeRobot's drivers refuse where a part is not connected, and leave the rest as it is
             for part in self._parts()[1:] or [self.robot]:
                 try:
-                    part.bus.disconnect(not hold or bool(self._speeds.any()))  # wheels would drive on
+                    if getattr(part.bus, "is_connected", True):
+                        part.bus.disconnect(not hold or bool(self._speeds.any()))  # wheels would drive on
                 except Exception:  # there is nothing left to try
-                    log.error("the robot could not be disconnected (%s): use its power switch", error)
+                    log.error("%s could not be disconnected (%s): use its power switch", part, error)

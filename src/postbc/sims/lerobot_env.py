@@ -11,9 +11,7 @@ from lerobot.envs.configs import EnvConfig
 
 from postbc.observation import ENVIRONMENT, PIXELS, STATE
 from postbc.sims import get_task
-from postbc.sims.starts import EVALUATION, STRIDE, nth_seed
-
-RUN = 4094  # among the evaluation's, of which 0 is the pipeline's own and 4095 that of looks while finetuning
+from postbc.sims.starts import EVALUATION, LEROBOT_RUN, STRIDE, nth_seed
 
 
 class _HeldOut(gym.Wrapper):
@@ -21,7 +19,7 @@ class _HeldOut(gym.Wrapper):
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Any, dict[str, Any]]:
         """Reset to the evaluation state number ``seed``, of a run of its own."""
-        held = None if seed is None else nth_seed(EVALUATION, RUN, seed % STRIDE)
+        held = None if seed is None else nth_seed(EVALUATION, LEROBOT_RUN, seed % STRIDE)
         begun: tuple[Any, dict[str, Any]] = self.env.reset(seed=held, options=options)
         return begun
 

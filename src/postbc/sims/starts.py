@@ -14,6 +14,9 @@ WIDTH: Final = 2**28  # seeds in a range
 STRIDE: Final = 2**16  # seeds a run may use before it meets the next run's
 RANGES: Final = ("demonstrations", "training", "evaluation", "robot")
 DEMONSTRATIONS, TRAINING, EVALUATION, ROBOT = RANGES
+# Runs of the evaluation range beside 0, which final numbers come from: finetuning chooses its best policy by others, and
+# LeRobot plays still others.
+LOOK_RUN, LEROBOT_RUN = 4095, 4094
 
 
 def nth_seed(split: str, run_seed: int, k: int) -> int:

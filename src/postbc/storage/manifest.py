@@ -54,6 +54,8 @@ def _committed(folder: Path) -> Path:
 
 def difference(folder: Path) -> str | None:
     """The first file that is missing, added, truncated or altered, in words; None where all are as the manifest says."""
+    if not (folder / NAME).is_file():
+        return f"{folder} has no {NAME}."
     try:
         recorded, found = read_json(folder / NAME), describe(folder)
     except ValueError as error:

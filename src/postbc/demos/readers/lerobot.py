@@ -160,8 +160,8 @@ def _pictures(cells: list[Row], where: str) -> np.ndarray:
 
 def _refuse_depth(feature: Row, where: str) -> None:
     """Raise DataError for a video of distances: its codes are no brightness, and have more than 8 bits."""
-    info = feature.get("info") or {}
-    if info.get("is_depth_map") or info.get("video.is_depth_map"):
+    said = {**(feature.get("video_info") or {}), **(feature.get("info") or {})}
+    if said.get("is_depth_map") or said.get("video.is_depth_map"):
         raise DataError(f"{where}: videos of depth are not read; remove the feature.")
 
 
