@@ -6,7 +6,7 @@ in the posterior noise) still see the same batches in the same order.
 
 import math
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -122,8 +122,7 @@ def train(
 ) -> list[Metrics]:
     """Minimise ``loss()`` over the parameters of ``module``; goes on from the run's checkpoint when it has one.
 
-    Returns a row of metrics for every hundredth of the way, with what ``validate`` says then of the average, where there is
-    one: of what a run that ended there would save. Raises TrainingDivergedError
+    Returns a row of metrics for every hundredth of the way, with what ``validate`` says then. Raises TrainingDivergedError
     where a loss reported there, or what a checkpoint would hold, is not finite; the last checkpoint is kept.
     """
     trained = (parameter for parameter in module.parameters() if parameter.requires_grad)
@@ -148,8 +147,7 @@ def train(
                 ema.update(step)
             if step % every == 0 or step + 1 == run.schedule.steps:
                 _check(value.detach(), f"{run.label} step {step}")
-                with ema.in_force() if ema else nullcontext():
-                    rows.append({"step": step, "loss": float(value.detach()), **metrics, **validate()})
+                rows.append({"step": step, "loss": float(value.detach()), **metrics, **validate()})
                 if compute.main:
                     run.journal.add(rows[-1])
             bar.advance(1, f"loss {rows[-1]['loss']:.4f}")

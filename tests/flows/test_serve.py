@@ -67,6 +67,11 @@ def test_a_refusal_fails_the_run_and_the_stage_is_not_run(served):
     assert re.search("Ada refused finetune_robot@bc.*somebody stands there", state["message"])
     assert not (served.root / "robot").exists()
     assert not list((served.root / ".work").glob("arming/*"))
+    again = {"state": {"type": "SCHEDULED", "name": "AwaitingRetry"}, "force": True}
+    served.api.post(f"/flow_runs/{run}/set_state", json=again).raise_for_status()
+    served.wait_for_question(run)  # anew: an old answer permits nothing
+    served.answer(run, operator="Eve", approve=False)
+    assert "Eve refused" in served.wait_for_end(run)["message"]
 
 
 def test_an_approval_lets_the_stage_run_once(served):

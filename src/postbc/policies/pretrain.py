@@ -70,6 +70,7 @@ def pretrain(
     generators = Generators(seed, names, compute.rank)
     torch.manual_seed(generators.seed("weights"))
     model = build_model(frames, targets, config)
+    ema = Ema(model, config.ema)
 
     seen, unseen = split(frames, config.validation, seed)
 
@@ -85,11 +86,13 @@ def pretrain(
         if not len(unseen):
             return {}
         chunk = frames.chunks(unseen, targets.horizon)  # as demonstrated, whatever the method
-        return {"validation": float(model.loss(frames.rows(unseen), chunk, torch.Generator().manual_seed(seed))[0])}
+        with ema.in_force():  # of what a run that ended here would save
+            lost = model.loss(frames.rows(unseen), chunk, torch.Generator().manual_seed(seed))[0]
+        return {"validation": float(lost)}
 
     passes = config.steps * config.batch / len(seen)
     log.info("pretrain %s: %.0f passes over %d frames", targets.method, passes, len(seen))
     schedule = Schedule(config.steps, config.learning_rate, config.weight_decay, clip=config.clip)
     run = Run(f"pretrain {targets.method}", schedule, generators, checkpoints, compute, journal or Journal())
-    rows = train(run, model, loss, Ema(model, config.ema), validate)
+    rows = train(run, model, loss, ema, validate)
     return Policy(model.cpu().eval(), Latent.SAMPLE), rows
