@@ -52,7 +52,7 @@ bench-tabular: setup ## coverage and return in the tabular case: a table, benchm
 bench-posterior: setup ## what a posterior of 100 members costs: a table, and benchmarks/results/posterior.json
 	python -m benchmarks.posterior
 
-bench-kinds: setup ## the ensemble beside the closed form, on three tasks (5 minutes): a table, and benchmarks/results/kinds.json
+bench-kinds: setup ## the ensemble beside the closed form, on three tasks (10 minutes): a table, and benchmarks/results/kinds.json
 	python -m benchmarks.kinds
 
 bench-spread: setup ## the posterior's spread against the number of demonstrations: a table, benchmarks/results/spread.json, docs/figures/spread.png
