@@ -5,7 +5,7 @@ import logging
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +54,7 @@ def ours(frames: Frames) -> tuple[Any, Callable[[], None]]:
 
 
 def lerobots(folder: Path, wanted: int) -> tuple[Any, Callable[[], None], Callable[[], None]]:
-    """LeRobot's policy of about ``wanted`` parameters; its training step with and without its loader."""
+    """LeRobot's policy of about ``wanted`` parameters; an epoch of its training with its loader, and a step without."""
     from lerobot.datasets.lerobot_dataset import LeRobotDataset
     from lerobot.policies.diffusion.configuration_diffusion import DiffusionConfig
     from lerobot.policies.factory import make_policy, make_pre_post_processors
@@ -76,7 +76,6 @@ def lerobots(folder: Path, wanted: int) -> tuple[Any, Callable[[], None], Callab
     loader = torch.utils.data.DataLoader(data, BATCH, shuffle=True, num_workers=2, persistent_workers=True)
     before, _ = make_pre_post_processors(policy.config, dataset_stats=meta.stats)
     optimiser = torch.optim.AdamW(policy.parameters(), 1e-4, fused=True)
-    stream = endless(loader)  # its workers begin with the first batch, and then fetch ahead
     kept = before(next(iter(torch.utils.data.DataLoader(data, BATCH, shuffle=True))))
 
     def learn(batch: Any) -> None:
@@ -85,13 +84,11 @@ def lerobots(folder: Path, wanted: int) -> tuple[Any, Callable[[], None], Callab
         loss.backward()
         optimiser.step()
 
-    return policy, lambda: learn(before(next(stream))), lambda: learn(kept)
+    def epoch() -> None:  # whole: its first batch is waited for, later ones were fetched ahead
+        for batch in loader:
+            learn(before(batch))
 
-
-def endless(loader: Any) -> Iterator[Any]:
-    """Its batches, epoch after epoch."""
-    while True:
-        yield from loader
+    return policy, epoch, lambda: learn(kept)
 
 
 def parameters(module: torch.nn.Module) -> int:
@@ -115,11 +112,12 @@ def sampling(model: Any, policy: Any, repeats: int) -> dict[str, dict[str, float
 def measure(recordings: Path, repeats: int) -> dict[str, Any]:
     """All numbers."""
     folder = make_dataset(recordings, Path(tempfile.mkdtemp()))
-    model, step = ours(load_frames(folder))
+    frames = load_frames(folder)
+    model, step = ours(frames)
     mine, rate = seconds(step, repeats), product_rate()
-    policy, loaded, unloaded = lerobots(folder, parameters(model))
+    policy, epoch, unloaded = lerobots(folder, parameters(model))
     alone = seconds(unloaded, repeats)  # before there are workers, which would fetch ahead meanwhile
-    theirs = seconds(loaded, repeats)
+    theirs = seconds(epoch, repeats, 1) * BATCH / len(frames)
     weights = sum(p.numel() for p in model.parameters() if p.ndim > 1)
     floor = 6 * weights * BATCH / rate  # multiply-adds forward, and twice that backward
     return {
