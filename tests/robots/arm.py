@@ -1,11 +1,13 @@
 """A robot of joint positions, or of what a test names, that notes what it is told."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 from sessions import POLICY
 
 from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.robots import arming
+from postbc.robots.environment import RobotEnv
 from postbc.robots.guard import limits_fingerprint
 from postbc.robots.safe import SafeRobot
 
@@ -54,3 +56,15 @@ def arm_behind(guard, arm=None):
     safe.guarded(list(safe.action_features))
     safe.connect(armed(config, 10.0))
     return safe
+
+
+def arm_env(action, seen):
+    """A simulated arm of one number, and its environment, in an episode."""
+    base, config = Arm(), RobotConfig(type="arm", arm="simulated", guard=GuardConfig([-1.0], [1.0]))
+    base.action_features, base.observation_features = {action: float}, {seen: float}
+    base.is_simulated, base.place, base.succeeded = True, lambda seed: None, lambda: False
+    safe = SafeRobot(base, config, 10.0)
+    env = RobotEnv(safe, replace(config, state=[seen], action=[action]), 10.0)
+    safe.connect()
+    env.reset(seed=0)
+    return base, env

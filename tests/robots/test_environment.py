@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -11,20 +10,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from arm import LIMITS, Arm, armed
+from arm import LIMITS, Arm, arm_env, armed
 from sessions import TASK, TWIN, own_env, remote_env, request
 
 from postbc.config import TaskConfig
-from postbc.config.robot import GuardConfig, RobotConfig
-from postbc.demos.store import listed_segments, read_store
+from postbc.config.robot import RobotConfig
 from postbc.errors import ConfigError, NotArmedError, RobotError, UnsafeActionError
 from postbc.features import Feature, Features
-from postbc.robots import arming, lock
+from postbc.robots import arming
 from postbc.robots.environment import RobotEnv, with_limits
 from postbc.robots.keeper import ENDING
-from postbc.robots.lock import addresses, hold, own_folder
-from postbc.robots.operator import Verdict
-from postbc.robots.recorder import Recorder, read_journal
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import SafeRobot, make_robot
 from postbc.sims import get_task
@@ -40,7 +35,6 @@ def safe_twin(config=TWIN):
 
 
 def test_the_twin_is_the_task_when_nothing_is_altered():
-    from postbc.sims import get_task
 
     twin, plain = own_env(), get_task("reach").make()
     seen = twin.reset(seed=5)[0], plain.reset(seed=5)[0]
@@ -177,18 +171,6 @@ def test_a_robot_process_that_is_gone_is_a_named_error(tmp_path):
             env.step(np.zeros(2))
 
 
-def arm_env(action, seen):
-    """A simulated arm of one number, and its environment, in an episode."""
-    base, config = Arm(), RobotConfig(type="arm", arm="simulated", guard=GuardConfig([-1.0], [1.0]))
-    base.action_features, base.observation_features = {action: float}, {seen: float}
-    base.is_simulated, base.place, base.succeeded = True, lambda seed: None, lambda: False
-    safe = SafeRobot(base, config, 10.0)
-    env = RobotEnv(safe, replace(config, state=[seen], action=[action]), 10.0)
-    safe.connect()
-    env.reset(seed=0)
-    return base, env
-
-
 def test_a_velocity_is_not_kept_where_no_plan_has_come():
     base, env = arm_env("x.vel", "x.vel")
     env.step(np.array([0.5]))
@@ -206,21 +188,6 @@ def test_a_person_goes_on_where_no_plan_has_come():
     assert info["intervened"] and info["executed"] == [0.25]
 
 
-def test_a_number_that_is_lost_stops_the_robot_before_it_is_recorded(tmp_path):
-    env = own_env()
-    env.recorder = Recorder(tmp_path / "store", TASK.fps, {})
-    env.reset(seed=0)
-    env.step(np.zeros(2))
-    look = env.body.robot.get_observation
-    env.body.robot.get_observation = lambda: {**look(), "agent_pos.1": float("nan")}
-    with pytest.raises(RobotError, match=r"agent_pos\.1 is nan"):
-        env.step(np.zeros(2))
-    assert env.body.stopped
-    (episode,) = read_store(tmp_path / "store")
-    assert np.isfinite(episode.obs["agent_pos"]).all()
-    assert len(episode) == 2  # what was done before the number was lost is kept
-
-
 def test_a_stop_is_heard_also_where_there_is_no_action_to_send():
     env = own_env()
     env.reset(seed=0)
@@ -229,40 +196,6 @@ def test_a_stop_is_heard_also_where_there_is_no_action_to_send():
     with pytest.raises(RobotError, match="operator stopped"):
         env.keep()
     assert env.body.stopped
-
-
-def test_a_robot_is_known_by_where_it_is_reached_whatever_else_is_said_of_it(tmp_path):
-    (tmp_path / "ttyACM0").touch()
-    (tmp_path / "by-id").symlink_to(tmp_path / "ttyACM0")
-    port, same = str(tmp_path / "ttyACM0"), str(tmp_path / "by-id")
-    cameras = {"top": {"type": "zmq", "server_address": "10.0.0.1"}}
-    assert addresses("so101_follower", {"port": port}) == addresses(
-        "so101_follower", {"port": same, "id": "mine", "cameras": cameras, "max_relative_target": 5}
-    )
-    both = {"left_arm_config": {"port": same}, "right_arm_config": {"port": "/dev/other"}}
-    assert set(addresses("bi_so_follower", both)) == {port, "/dev/other"}
-    assert addresses("reachy2", {"ip_address": "10.0.0.2", "port": 50065}) == ["10.0.0.2:50065"]
-    assert addresses("unheard_of", {"id": "mine", "serial": "A1"}) == ["A1"]
-    assert addresses("unheard_of", {"id": "mine"}) == ["unheard_of"]
-
-
-def test_a_folder_for_locks_that_another_made_is_refused(tmp_path, monkeypatch):
-    monkeypatch.setattr(lock, "SHARED", tmp_path)
-    folder = own_folder()
-    assert stat.S_IMODE(folder.stat().st_mode) == 0o700 and own_folder() == folder
-    folder.rename(tmp_path / "elsewhere")
-    folder.symlink_to(tmp_path / "elsewhere")
-    with pytest.raises(RobotError, match="no folder of yours"):
-        own_folder()
-
-
-def test_one_session_at_a_time(tmp_path):
-    held = hold(tmp_path / "lock", "this arm")
-    code = f"from pathlib import Path\nfrom postbc.robots.lock import hold\nhold(Path({str(tmp_path / 'lock')!r}), 'this arm')"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert "another session runs with this arm" in done.stderr
-    os.close(held)
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGQUIT, signal.SIGTSTP, signal.SIGINT])
@@ -274,82 +207,6 @@ def test_what_a_terminal_sends_does_not_keep_a_robot_from_its_safe_state(number,
         env.body.child.process.send_signal(number)
         env.step(np.zeros(2))
     assert json.loads(log.read_text().splitlines()[-1])[1] == "stop"
-
-
-def test_every_step_is_recorded_as_executed(tmp_path):
-    recorder = Recorder(tmp_path / "store", TASK.fps, {"robot": "twin", "operator": "me"})
-    env = own_env(replace(TWIN, guard=GuardConfig([-1.0, -1.0], [1.0, 1.0], [0.25, 0.25])))
-    env.recorder = recorder
-    for seed in range(3):
-        seen = [env.reset(seed=seed)[0]]
-        for _ in range(4 + seed):
-            seen.append(env.step(np.array([1.0, -1.0]) if seed else np.array([0.5, 0.5]))[0])
-    env.close()
-    recorder.close()
-    episodes = list(read_store(tmp_path / "store"))
-    assert [len(e) for e in episodes] == [4, 5, 6]
-    assert [e.facts["seed"] for e in episodes] == [0, 1, 2]
-    assert {e.facts["source"] for e in episodes} == {"robot"}
-    assert np.allclose(episodes[2].obs["agent_pos"], [s["agent_pos"] for s in seen[:-1]])
-    assert len(listed_segments(tmp_path / "store")) == 1  # the session's episodes were joined
-    state, environment = get_task("reach").see(episodes[0].obs)  # as exports and trainings read them
-    assert (state.shape, environment.shape) == ((4, 2), (4, 2))
-
-
-KILLED = """
-import os, signal, sys
-from pathlib import Path
-from postbc.robots.guard import limits_fingerprint
-from postbc.robots.recorder import Recorder
-recorder = Recorder(Path(sys.argv[1]), 10, {"robot": "twin"})
-for episode in range(2):
-    recorder.begin(episode)
-    for step in range(7):
-        recorder.step({"x": [float(step)]}, [0.5])
-os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def test_a_killed_session_loses_no_step(tmp_path):
-    store = tmp_path / "store"
-    done = subprocess.run([sys.executable, "-c", KILLED, str(store)], check=False)
-    assert done.returncode == -signal.SIGKILL
-    journal = next(store.glob("*.jsonl"))
-    assert len(read_journal(journal)[1]) == 7
-    with journal.open("ab") as file:
-        file.write(b'{"obs": {"x": [9')  # and a line that was cut off
-    recorder = Recorder(store, 10, {"robot": "twin"})
-    recorder.close()
-    assert [len(e) for e in read_store(store)] == [7, 7]
-    assert not list(store.glob("*.jsonl"))
-    recorder.begin(9)
-    assert recorder._path.stem not in listed_segments(store)
-    recorder.end()
-
-
-def test_success_where_no_action_was_sent_is_the_last_ones(tmp_path):
-    env = arm_env("x.delta", "elbow.pos")[1]  # nothing that could be kept
-    env.recorder = Recorder(tmp_path, 10, {})
-    env.reset(seed=0)
-    env.step(np.array([0.5]))
-    env.step(np.array([0.5]))
-    env.operator.verdict = lambda: Verdict.SUCCESS
-    assert env.keep()[1:3] == (1.0, True)
-    env.close()
-    (episode,) = read_store(tmp_path)
-    assert episode.success.tolist() == [False, True] and episode.reward.tolist() == [0, 1]
-
-
-def test_what_a_killed_session_left_is_not_joined_with_another_shape(tmp_path):
-    for width in (3, 4):
-        recorder = Recorder(tmp_path, 10, {})
-        for seed in range(2):
-            recorder.begin(seed)
-            recorder.step({"agent_pos": np.zeros(width)}, np.zeros(2))
-        if width == 4:
-            recorder.close()
-    shapes = [episode.obs["agent_pos"].shape for episode in read_store(tmp_path)]
-    assert shapes == [(1, 3), (1, 3), (1, 4), (1, 4)]
 
 
 def test_unknown_robots_options_and_features_are_named():
@@ -407,13 +264,3 @@ def test_the_process_that_holds_a_robot_ends_with_its_owner(tmp_path):
         while time.monotonic() < deadline:
             os.kill(keeper, 0)
             time.sleep(0.01)
-
-
-def test_sessions_number_their_episodes_on(tmp_path):
-    for _ in range(2):
-        recorder = Recorder(tmp_path, 10, {})
-        for seed in range(3):
-            recorder.begin(seed)
-            recorder.step({"position": np.zeros(2)}, np.zeros(2))
-        recorder.close()
-    assert [e.facts["name"] for e in read_store(tmp_path)] == [f"episode-{n:06d}" for n in range(6)]
