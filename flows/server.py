@@ -6,8 +6,8 @@ machine (DNS rebinding) could approve a robot run. MLflow refuses such names by 
 
 from typing import Any
 
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from prefect.server.api.server import create_app
-from starlette.middleware.trustedhost import TrustedHostMiddleware
 
 from flows.environment import HOST
 
