@@ -4,7 +4,6 @@ Each function fills a folder of its own. What would be read, were it believed, l
 would run creates ``PWNED``. Bombs unpack to BOMB bytes, several times what the tests allow a reader to take.
 """
 
-import io
 import json
 import os
 import pickle
@@ -17,14 +16,11 @@ import h5py
 import numcodecs
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
-import zarr
-from PIL import Image
+from carriers import ROWS, lerobot, npy, npz, pairs, png, policy, replay, robomimic
 
 from postbc.storage.manifest import write_manifest
 
 SECRET, PWNED, BOMB = "secret.npy", "pwned", 2**28
-ROWS = np.arange(16, dtype=np.float32).reshape(8, 2) + 1
 ATTACKS = {}
 
 
@@ -41,88 +37,13 @@ class Payload:
         return Path.touch, (Path(PWNED),)
 
 
-def _robomimic(path: Path, **extra) -> h5py.File:
-    file = h5py.File(path / "demos.hdf5", "w")
-    demo = file.create_group("data/demo_0")
-    for key, values in {"actions": ROWS, "rewards": ROWS[:, 0], "obs/state": ROWS, **extra}.items():
-        demo[key] = values
-    return file
-
-
-def _replay(path: Path, header: dict | None = None, chunk: bytes | None = None) -> Path:
-    """A replay buffer of Diffusion Policy whose ``data/state`` has another header or chunk."""
-    root = zarr.open_group(path / "replay.zarr", mode="w", zarr_format=2)
-    for key in ("data/action", "data/state"):
-        root.create_array(key, data=ROWS, chunks=ROWS.shape)
-    root.create_array("meta/episode_ends", data=np.array([len(ROWS)]))
-    state = path / "replay.zarr" / "data" / "state"
-    recorded = json.loads((state / ".zarray").read_text())
-    (state / ".zarray").write_text(json.dumps({**recorded, **(header or {})}))
-    if chunk is not None:
-        (state / "0.0").write_bytes(chunk)
-    return state / "0.0"
-
-
-def _lerobot(path: Path, columns: dict[str, pa.Array], dtype: str = "float32", data_path: str | None = None) -> None:
-    """A LeRobotDataset v2.1 of one episode."""
-    (path / "meta").mkdir()
-    (path / "data").mkdir()
-    count = len(next(iter(columns.values())))
-    feature = {"dtype": dtype, "shape": [2] if dtype == "float32" else [8, 8, 3], "names": None}
-    info = {
-        "codebase_version": "v2.1", "fps": 10, "data_path": data_path or "data/{episode_index:06d}.parquet",
-        "features": {"action": {"dtype": "float32", "shape": [2], "names": None}, "observation.seen": feature},
-    }  # fmt: skip
-    (path / "meta" / "info.json").write_text(json.dumps(info))
-    (path / "meta" / "episodes.jsonl").write_text(json.dumps({"episode_index": 0, "tasks": [], "length": count}))
-    table = pa.table({**columns, "episode_index": pa.array(np.zeros(count, np.int64))})
-    pq.write_table(table, path / "data" / "000000.parquet")
-
-
-def _pairs(count: int) -> pa.Array:
-    return pa.FixedSizeListArray.from_arrays(pa.array(np.zeros(2 * count, np.float32)), 2)
-
-
-def _npz(path: Path, said: str = "{}", members: dict[str, bytes] | None = None) -> None:
-    (path / "episodes.json").write_text(said)
-    np.savez(path / "0.npz", action=ROWS, **{"obs/state": ROWS})
-    with zipfile.ZipFile(path / "0.npz", "a", zipfile.ZIP_DEFLATED) as archive:
-        for name, data in (members or {}).items():
-            archive.writestr(name, data)
-
-
-def _policy(path: Path, weights: bytes) -> None:
-    """A policy folder, whole by its manifest, with other weights."""
-    from postbc.observation import ObsShape
-    from postbc.policies.folder import build_policy, save_policy
-    from postbc.policies.generative import PolicyShape
-    from postbc.policies.policy import Latent
-
-    path.rmdir()
-    save_policy(build_policy(PolicyShape(ObsShape(2, 0), 2, 4, 8, 1, 4, 2), Latent.SAMPLE), path)
-    (path / "model.safetensors").write_bytes(weights)
-    write_manifest(path)
-
-
-def _npy(values: np.ndarray, **options) -> bytes:
-    file = io.BytesIO()
-    np.save(file, values, **options)
-    return file.getvalue()
-
-
-def _png(side: int) -> bytes:
-    file = io.BytesIO()
-    Image.new("RGB", (side, side)).save(file, "PNG")
-    return file.getvalue()
-
-
 # paths that lead out
 
 
 @attack
 def zip_traversal(path: Path) -> None:
     """An archive with members that would be unpacked beside it."""
-    _replay(path)
+    replay(path)
     with zipfile.ZipFile(path / "replay.zarr.zip", "w") as archive:
         for file in sorted(p for p in (path / "replay.zarr").rglob("*") if p.is_file()):
             archive.write(file, file.relative_to(path / "replay.zarr"))
@@ -136,13 +57,13 @@ def zip_traversal(path: Path) -> None:
 @attack
 def npz_key_traversal(path: Path) -> None:
     """An observation that would be stored outside of the store."""
-    _npz(path, members={"obs/../../../evil.npy": _npy(ROWS)})
+    npz(path, members={"obs/../../../evil.npy": npy(ROWS)})
 
 
 @attack
 def hdf5_key_traversal(path: Path) -> None:
     """Likewise in HDF5, where a dot is a name like any other in the middle of one."""
-    with _robomimic(path) as file:
+    with robomimic(path) as file:
         file["data/demo_0/obs"].create_group("..")["evil"] = ROWS
 
 
@@ -151,7 +72,7 @@ def hdf5_external_link(path: Path) -> None:
     """A group that lies in another file."""
     with h5py.File(path.parent / "outside.hdf5", "w") as other:
         other["obs/state"] = ROWS
-    with _robomimic(path) as file:
+    with robomimic(path) as file:
         del file["data/demo_0/obs"]
         file["data/demo_0/obs"] = h5py.ExternalLink("../outside.hdf5", "/obs")
 
@@ -159,7 +80,7 @@ def hdf5_external_link(path: Path) -> None:
 @attack
 def hdf5_external_storage(path: Path) -> None:
     """An array whose numbers are another file's bytes."""
-    with _robomimic(path) as file:
+    with robomimic(path) as file:
         del file["data/demo_0/obs/state"]
         file["data/demo_0/obs"].create_dataset(
             "state", ROWS.shape, np.float32, external=[(str(path.parent / SECRET), 0, ROWS.nbytes)]
@@ -173,7 +94,7 @@ def hdf5_virtual(path: Path) -> None:
         other["state"] = ROWS
     layout = h5py.VirtualLayout(ROWS.shape, np.float32)
     layout[:] = h5py.VirtualSource("../outside.hdf5", "state", ROWS.shape)
-    with _robomimic(path) as file:
+    with robomimic(path) as file:
         del file["data/demo_0/obs/state"]
         file["data/demo_0/obs"].create_virtual_dataset("state", layout)
 
@@ -181,14 +102,14 @@ def hdf5_virtual(path: Path) -> None:
 @attack
 def parquet_outside(path: Path) -> None:
     """A data set whose numbers lie elsewhere."""
-    _lerobot(path, {"action": _pairs(8), "observation.seen": _pairs(8)}, data_path="../../outside.parquet")
+    lerobot(path, {"action": pairs(8), "observation.seen": pairs(8)}, data_path="../../outside.parquet")
 
 
 @attack
 def parquet_attribute(path: Path) -> None:
     """A place that asks for attributes of objects, and for a gigabyte of zeros."""
     place = "data/{episode_index.__class__}{episode_index:0999999999d}.parquet"
-    _lerobot(path, {"action": _pairs(8), "observation.seen": _pairs(8)}, data_path=place)
+    lerobot(path, {"action": pairs(8), "observation.seen": pairs(8)}, data_path=place)
 
 
 @attack
@@ -209,7 +130,7 @@ def store_outside(path: Path) -> None:
 @attack
 def symlink_out(path: Path) -> None:
     """A chunk that is a file of the reader's own."""
-    chunk = _replay(path)
+    chunk = replay(path)
     chunk.unlink()
     chunk.symlink_to(path.parent / SECRET)
 
@@ -217,7 +138,7 @@ def symlink_out(path: Path) -> None:
 @attack
 def symlink_to_a_device(path: Path) -> None:
     """A chunk that never ends."""
-    chunk = _replay(path)
+    chunk = replay(path)
     chunk.unlink()
     chunk.symlink_to("/dev/zero")
 
@@ -225,7 +146,7 @@ def symlink_to_a_device(path: Path) -> None:
 @attack
 def fifo(path: Path) -> None:
     """A chunk that never begins."""
-    chunk = _replay(path)
+    chunk = replay(path)
     chunk.unlink()
     os.mkfifo(chunk)
 
@@ -236,32 +157,32 @@ def fifo(path: Path) -> None:
 @attack
 def zarr_zlib_bomb(path: Path) -> None:
     """A chunk of 16 numbers that unpacks to a quarter of a gigabyte."""
-    _replay(path, {"compressor": {"id": "zlib", "level": 9}}, zlib.compress(bytes(BOMB), 9))
+    replay(path, {"compressor": {"id": "zlib", "level": 9}}, zlib.compress(bytes(BOMB), 9))
 
 
 @attack
 def zarr_zstd_bomb(path: Path) -> None:
     """Likewise."""
-    _replay(path, {"compressor": {"id": "zstd", "level": 9}}, numcodecs.Zstd(9).encode(bytes(BOMB)))
+    replay(path, {"compressor": {"id": "zstd", "level": 9}}, numcodecs.Zstd(9).encode(bytes(BOMB)))
 
 
 @attack
 def zarr_blosc_bomb(path: Path) -> None:
     """Likewise."""
     packed = numcodecs.Blosc("zstd", 9).encode(bytes(BOMB))
-    _replay(path, {"compressor": {"id": "blosc", "cname": "zstd", "clevel": 9, "shuffle": 1}}, packed)
+    replay(path, {"compressor": {"id": "blosc", "cname": "zstd", "clevel": 9, "shuffle": 1}}, packed)
 
 
 @attack
 def zarr_bz2_bomb(path: Path) -> None:
     """Likewise, by a compressor that says nothing of the size."""
-    _replay(path, {"compressor": {"id": "bz2", "level": 9}}, numcodecs.BZ2(9).encode(bytes(BOMB)))
+    replay(path, {"compressor": {"id": "bz2", "level": 9}}, numcodecs.BZ2(9).encode(bytes(BOMB)))
 
 
 @attack
 def zip_bomb(path: Path) -> None:
     """A chunk that the archive unpacks to a quarter of a gigabyte."""
-    _replay(path, {"compressor": None}, bytes(BOMB))
+    replay(path, {"compressor": None}, bytes(BOMB))
     with zipfile.ZipFile(path / "replay.zarr.zip", "w", zipfile.ZIP_DEFLATED) as archive:
         for file in sorted(p for p in (path / "replay.zarr").rglob("*") if p.is_file()):
             archive.write(file, file.relative_to(path / "replay.zarr"))
@@ -271,19 +192,19 @@ def zip_bomb(path: Path) -> None:
 @attack
 def zarr_huge(path: Path) -> None:
     """A header that claims a terabyte."""
-    _replay(path, {"shape": [2**38, 2], "chunks": [2**38, 2]})
+    replay(path, {"shape": [2**38, 2], "chunks": [2**38, 2]})
 
 
 @attack
 def npz_huge(path: Path) -> None:
     """Likewise, and the numbers are there."""
-    _npz(path, members={"obs/bomb.npy": _npy(np.zeros(BOMB, np.uint8))})
+    npz(path, members={"obs/bomb.npy": npy(np.zeros(BOMB, np.uint8))})
 
 
 @attack
 def hdf5_bomb(path: Path) -> None:
     """A chunk of 64 numbers that unpacks to a quarter of a gigabyte."""
-    with _robomimic(path) as file:
+    with robomimic(path) as file:
         array = file["data/demo_0/obs"].create_dataset(
             "bomb", ROWS.shape, np.float32, chunks=ROWS.shape, compression="gzip"
         )
@@ -293,7 +214,7 @@ def hdf5_bomb(path: Path) -> None:
 @attack
 def hdf5_bomb_in_a_bomb(path: Path) -> None:
     """Likewise, packed twice."""
-    with _robomimic(path) as file:
+    with robomimic(path) as file:
         made = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
         made.set_chunk(ROWS.shape)
         for _ in range(2):
@@ -306,21 +227,21 @@ def hdf5_bomb_in_a_bomb(path: Path) -> None:
 @attack
 def hdf5_huge(path: Path) -> None:
     """An array of a terabyte of which nothing was written."""
-    with _robomimic(path) as file:
+    with robomimic(path) as file:
         file["data/demo_0/obs"].create_dataset("huge", (2**38,), np.float32, chunks=(2**20,))
 
 
 @attack
 def png_bomb(path: Path) -> None:
     """Small images, and one of a hundred megapixels among them."""
-    cells = [{"bytes": _png(8), "path": None}] * 7 + [{"bytes": _png(10_000), "path": None}]
-    _lerobot(path, {"action": _pairs(8), "observation.seen": pa.array(cells)}, "image")
+    cells = [{"bytes": png(8), "path": None}] * 7 + [{"bytes": png(10_000), "path": None}]
+    lerobot(path, {"action": pairs(8), "observation.seen": pa.array(cells)}, "image")
 
 
 @attack
 def parquet_bomb(path: Path) -> None:
     """Equal rows, of which a table is made that is thousands of times as large as its file."""
-    _lerobot(path, {"action": _pairs(BOMB // 16), "observation.seen": _pairs(BOMB // 16)})
+    lerobot(path, {"action": pairs(BOMB // 16), "observation.seen": pairs(BOMB // 16)})
 
 
 @attack
@@ -365,7 +286,7 @@ def store_bomb_before_its_index(path: Path) -> None:
 @attack
 def zarr_header(path: Path) -> None:
     """A header of two megabytes."""
-    _replay(path, {"more": "x" * 2**21})
+    replay(path, {"more": "x" * 2**21})
 
 
 @attack
@@ -373,25 +294,25 @@ def npy_header(path: Path) -> None:
     """A header of a megabyte, which Python's parser would be given."""
     header = b"(" * 2**20
     data = b"\x93NUMPY\x02\x00" + struct.pack("<I", len(header)) + header
-    _npz(path, members={"obs/odd.npy": data})
+    npz(path, members={"obs/odd.npy": data})
 
 
 @attack
 def json_long(path: Path) -> None:
     """A description of 65 MiB."""
-    _npz(path, said=json.dumps({"task": "x" * (65 * 2**20)}))
+    npz(path, said=json.dumps({"task": "x" * (65 * 2**20)}))
 
 
 @attack
 def json_deep(path: Path) -> None:
     """Brackets in brackets."""
-    _npz(path, said="[" * 10**6)
+    npz(path, said="[" * 10**6)
 
 
 @attack
 def safetensors_header(path: Path) -> None:
     """Weights whose header claims to be longer than any file."""
-    _policy(path, struct.pack("<Q", 2**62) + b"{}")
+    policy(path, struct.pack("<Q", 2**62) + b"{}")
 
 
 # code
@@ -400,26 +321,26 @@ def safetensors_header(path: Path) -> None:
 @attack
 def npz_pickle(path: Path) -> None:
     """Objects for numbers."""
-    _npz(path, members={"obs/evil.npy": _npy(np.array([Payload()] * 8, object), allow_pickle=True)})
+    npz(path, members={"obs/evil.npy": npy(np.array([Payload()] * 8, object), allow_pickle=True)})
 
 
 @attack
 def zarr_pickle(path: Path) -> None:
     """Likewise."""
     packed = pickle.dumps(np.array([Payload()] * 8, object))
-    _replay(path, {"dtype": "|O", "compressor": None, "filters": [{"id": "pickle", "protocol": 5}]}, packed)
+    replay(path, {"dtype": "|O", "compressor": None, "filters": [{"id": "pickle", "protocol": 5}]}, packed)
 
 
 @attack
 def zarr_pickle_filter(path: Path) -> None:
     """Numbers that a filter would unpickle."""
-    _replay(path, {"compressor": None, "filters": [{"id": "pickle", "protocol": 5}]}, pickle.dumps(Payload()))
+    replay(path, {"compressor": None, "filters": [{"id": "pickle", "protocol": 5}]}, pickle.dumps(Payload()))
 
 
 @attack
 def hdf5_objects(path: Path) -> None:
     """Text for numbers."""
-    with _robomimic(path) as file:
+    with robomimic(path) as file:
         file["data/demo_0/obs/text"] = [pickle.dumps(Payload(), 0).decode()] * 8
 
 
@@ -427,13 +348,13 @@ def hdf5_objects(path: Path) -> None:
 def module_beside(path: Path) -> None:
     """A module that the reader would import, were the current folder searched."""
     (path.parent / "av.py").write_text(f"from pathlib import Path; Path({PWNED!r}).touch()")
-    _npz(path, members={"obs/evil.npy": b""})
+    npz(path, members={"obs/evil.npy": b""})
 
 
 @attack
 def weights_pickle(path: Path) -> None:
     """Weights that torch.load would run."""
-    _policy(path, pickle.dumps(Payload()))
+    policy(path, pickle.dumps(Payload()))
 
 
 @attack
