@@ -3,8 +3,9 @@
 Every trial is a session on the wall's clock: a twin whose process keeps a record of every command, a learning process and the
 control process, run by another one. One of them is killed, stopped or interrupted after a random time. Then the record must
 hold finite commands within limits and steps only, end with the stop, and soon; no process may be left, and at most the last
-step may be missing in the recording. Processes are forked from one that has imported everything, so that a trial takes a
-second; `tests/robots/test_stage.py` kills the stage as it really starts.
+step may be missing in the recording. A machine that stands still for longer than the heartbeat ends a session before anything
+is done to it: its record is judged likewise, and the trial is run again. Processes are forked from one that has imported
+everything, so that a trial takes a second; `tests/robots/test_stage.py` kills the stage as it really starts.
 """
 
 import argparse
@@ -63,6 +64,7 @@ FINETUNE = FinetuneConfig(
 SERVERS: dict[str, Callable[[Connection], None]] = {keeper.__name__: keeper.serve, learning.MODULE: learning.serve}
 AWAY = 10.0  # seconds in which all processes end
 STARTED = 60  # bytes of record that say that it moves
+AGAIN = 9  # sessions of a trial at most
 SLACK = 0.15  # seconds on top of the heartbeat, for a machine with other work; --slack
 HOW = {  # which process, and the signal that it gets
     "control killed": ("control", signal.SIGKILL),
@@ -197,6 +199,7 @@ class Trial:
     after: float = 0.0  # seconds from the signal to the last command
     lost: int = 0  # steps that were commanded and not recorded
     resting: bool = False  # whether it hung where nothing moved, so that nothing was to be stopped
+    late: bool = False  # whether the session had ended by its own heartbeat, so that nothing was done to it
 
 
 def _alive(pid: int) -> bool:
@@ -246,14 +249,26 @@ def _recorded(folder: Path) -> int:
     return stored + sum(len(read_journal(path)[1]) for path in store.glob("*.jsonl"))
 
 
-def _hit(pids: dict[str, int], how: str) -> float:
-    """Do it; when."""
+def _hit(pids: dict[str, int], how: str) -> float | None:
+    """Do it; when, or None where the process has ended."""
     (victim, number), when = HOW[how], time.monotonic()
-    os.kill(pids[victim], number)
+    try:
+        os.kill(pids[victim], number)
+    except ProcessLookupError:
+        return None
     if number == signal.SIGSTOP:
         time.sleep(GUARD.heartbeat + 2 * SLACK)
-        os.kill(pids[victim], signal.SIGCONT)  # what it wanted to send comes too late
+        with suppress(ProcessLookupError):
+            os.kill(pids[victim], signal.SIGCONT)  # what it wanted to send comes too late
     return when
+
+
+def _late(folder: Path) -> Iterator[str]:
+    """What is wrong with a session that ended by itself: only its heartbeat may do that."""
+    said = folder / "said"
+    why = said.read_text() if said.exists() else "for no reason"
+    if "nothing was heard from the control loop" not in why:
+        yield f"it ended by itself: {why}"
 
 
 def _end(pids: dict[str, int], resting: bool) -> Iterator[str]:
@@ -282,17 +297,21 @@ def trial(how: str, finetuned: Path, chance: random.Random) -> Trial:
     time.sleep(chance.uniform(0, 1.2))  # more than an episode, so that resets and checkpoints are met too
     pids = {path.stem: int(path.read_text()) for path in folder.glob("*.pid")}
     when = _hit(pids, how)
-    hangs = how == "control hangs"
+    found.late, hangs = when is None, how == "control hangs" and when is not None
     found.resting = hangs and not _until(lambda: _log(folder)[-1][1] == "stop", 0.5)
     found.wrong += _end(pids, found.resting)
     with suppress(ChildProcessError):
         os.waitpid(started, 0)
     log = _log(folder)
     commands = [at for at, what in log if not isinstance(what, str)]
-    found.commands, found.after = len(commands), 0.0 if found.resting else max(0.0, commands[-1] - when)
+    found.commands = len(commands)
+    if when is None:
+        found.wrong += _late(folder)
+    elif not found.resting:
+        found.after = max(0.0, commands[-1] - when)
     found.lost = len(commands) - _recorded(folder)
     found.wrong += _judge(log)
-    stopped = log[-1][1] == "stop" or how == "robot's process killed"
+    stopped = log[-1][1] == "stop" or (how == "robot's process killed" and not found.late)
     checks = {"no stop": stopped, f"{found.lost} steps not recorded": found.lost <= 1}
     # That nobody learns any more is noticed with the next chunk; nothing is unsupervised meanwhile.
     prompt = GUARD.heartbeat + SLACK + (TASK.chunk / TASK.fps if how == "learner killed" else 0)
@@ -303,6 +322,15 @@ def trial(how: str, finetuned: Path, chance: random.Random) -> Trial:
     else:
         shutil.rmtree(folder)
     return found
+
+
+def trials(how: str, finetuned: Path, chance: random.Random) -> Iterator[Trial]:
+    """Sessions until one has lasted to the moment at which it is to end by ``how``."""
+    for _ in range(AGAIN):
+        yield (found := trial(how, finetuned, chance))
+        if not found.late:
+            return
+    found.wrong.append(f"{AGAIN} sessions ended before they were to")
 
 
 def main() -> None:
@@ -320,11 +348,13 @@ def main() -> None:
     chance, hows = random.Random(options.seed), list(HOW)  # noqa: S311 - moments, no secrets
     with tempfile.TemporaryDirectory() as scratch:
         os.waitpid(_fork(lambda: policy(Path(scratch) / "finetuned")), 0)
-        found = [trial(hows[i % len(hows)], Path(scratch) / "finetuned", chance) for i in range(options.trials)]
+        wanted = (hows[i % len(hows)] for i in range(options.trials))
+        found = [one for how in wanted for one in trials(how, Path(scratch) / "finetuned", chance)]
     by = {how: [one for one in found if one.how == how] for how in hows}
     rows = {
         how: {
-            "trials": len(own),
+            "trials": sum(not one.late for one in own),
+            "ended_before": sum(one.late for one in own),
             "wrong": sum(bool(one.wrong) for one in own),
             "commands": sum(one.commands for one in own),
             "last_command_after_ms": round(1e3 * max(one.after for one in own), 1),
