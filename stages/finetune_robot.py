@@ -69,6 +69,8 @@ def arena(config: Config, method: str, vector: RobotVector) -> Arena:
     # Another port, tighter limits or another person do not make another run: what was learned is gone on with.
     named = ("type", "state", "environment_state", "camera", "action")
     robot = {name: getattr(config.finetune_robot.robot, name) for name in named}
+    if "use_degrees" in config.finetune_robot.robot.options:  # LeRobot's: what the numbers mean
+        robot["use_degrees"] = config.finetune_robot.robot.options["use_degrees"]
     if robot["type"] == SIMULATED:  # its options are the physics, but for where it writes
         robot["options"] = {k: v for k, v in config.finetune_robot.robot.options.items() if k != "motor_log"}
     parts = (

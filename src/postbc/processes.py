@@ -2,10 +2,13 @@
 
 import ctypes
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from multiprocessing.connection import Connection
@@ -17,15 +20,25 @@ Arrays = Mapping[str, np.ndarray]
 HEADER_BYTES = 64 * 2**20
 KINDS = "fiub"  # of arrays: numbers
 GRACE = 5.0  # seconds
+LOOK = 0.1  # seconds between two looks at a parent
 # What a terminal sends to all that run in it: it is for whoever started a child, who then closes the pipe.
 TERMINALS = ("SIGINT", "SIGHUP", "SIGQUIT", "SIGTSTP", "SIGTTIN", "SIGTTOU")
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 def die_with_parent() -> None:
-    """Ask Linux for SIGTERM when the parent dies: another process may hold the pipe to it open."""
+    """SIGTERM when the parent dies: another process may hold the pipe to it open. Linux sends it, elsewhere a thread looks."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    else:
+        threading.Thread(target=watch_parent, args=(os.getppid(),), name="parent", daemon=True).start()
+
+
+def watch_parent(parent: int) -> None:
+    """Send this process SIGTERM once ``parent`` is not its parent any more."""
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class Child:

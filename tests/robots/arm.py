@@ -47,7 +47,7 @@ class Arm:
 
 
 def armed(config, fps):
-    return arming.Arming(config.type, POLICY, limits_fingerprint(config, fps), "Ada", 0.0, 10.0, "0" * 32)
+    return arming.Arming(config.type, POLICY, limits_fingerprint(config, fps), "Ada", 0.0, 10.0, "0" * 32, "", "")
 
 
 def arm_behind(guard, arm=None):

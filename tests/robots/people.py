@@ -90,7 +90,8 @@ def ask(page, method, path, body=None, **headers):
 
 
 def say(page, event):
-    status, text, _ = ask(page, "POST", "/event", json.dumps({"event": event}))
+    seen = page.desk.state().now
+    status, text, _ = ask(page, "POST", "/event", json.dumps({"event": event, "seen": seen}))
     assert status == 200, text
     return json.loads(text)
 

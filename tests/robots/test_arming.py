@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -63,6 +64,16 @@ def test_a_token_copied_back_or_under_another_name_is_spent(folder):
         copy.write_text(text)
         copy.chmod(0o600)
     with pytest.raises(NotArmedError, match="1 already used, 1 unreadable or malformed"):
+        consume(folder, REQUEST)
+
+
+def test_a_copied_project_is_not_armed_nor_is_one_on_a_machine_that_was_started_anew(folder, tmp_path):
+    path = issue(folder, REQUEST, "Ada")
+    shutil.copytree(folder, tmp_path / "copy")
+    with pytest.raises(NotArmedError, match="1 for another folder"):
+        consume(tmp_path / "copy", REQUEST)
+    _edit(path, boot="0" * 36)
+    with pytest.raises(NotArmedError, match="1 from before the machine was started"):
         consume(folder, REQUEST)
 
 

@@ -136,3 +136,16 @@ def test_an_interrupted_wait_can_not_be_started_later():
     with pytest.raises(KeyboardInterrupt):
         desk.prepare(1)
     assert desk.post(Event.START) == "no episode is asked for"
+
+
+def test_a_start_that_a_network_kept_back_starts_nothing_and_a_stop_is_never_too_late():
+    clock = Clock()
+    desk = Desk(600.0, clock=clock)
+    waiting = preparing(desk)
+    seen = desk.state().now
+    clock.now += 20.0
+    assert desk.post(Event.START, "page", seen) == "it came 20.0 s after what was seen"
+    assert desk.post(Event.START, "page", float("nan")) is not None
+    assert desk.post(Event.START, "page", desk.state().now) is None
+    assert waiting.end() is None
+    assert desk.post(Event.STOP, "page", seen) is None

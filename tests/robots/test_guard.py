@@ -38,7 +38,8 @@ def guard_of(config, locate=None):
 def test_whatever_comes_only_safe_actions_leave(actions, present, boxed):
     limits = GuardConfig([-1.0, 0.0], [1.0, 2.0], [0.5, 2.0], [3.0, 30.0], BOX if boxed else None)
     guard, now, before = Guard(limits, PERIOD, circle if boxed else None), 0.0, -np.inf
-    guard.begin(present)
+    if present is not None:
+        guard.begin(present)
     last = present
     for action, later in actions:
         now += later
@@ -100,8 +101,12 @@ def test_an_episode_begins_without_a_last_action_or_from_where_the_robot_is():
     guard = guard_of(LIMITS)
     assert guard.check(np.array([-1.0, 0.0]), 0.0)[0] == -1
     assert guard.check(np.array([1.0, 0.0]), 1.0)[0] == -0.5
-    guard.begin()
-    assert guard.check(np.array([1.0, 0.0]), 1.0)[0] == 1
+    guard.begin(
+        np.array([np.nan, 0.0]), np.array([False, True])
+    )  # where it is is not measured: it is where it was told
+    assert guard.check(np.array([1.0, 0.0]), 2.0)[0] == 0
+    guard.forget()
+    assert guard.check(np.array([1.0, 0.0]), 3.0)[0] == 1
     guard.begin(np.array([-1.1, 0.0]))  # a little outside, as an arm at rest may be
     assert guard.check(np.array([1.0, 0.0]), 1.0)[0] == pytest.approx(-0.6)
     guard.begin(np.array([-1.1, 0.0]))

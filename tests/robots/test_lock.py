@@ -1,7 +1,10 @@
 """One session at a time holds a robot, whatever it is called."""
 
+import fcntl
 import os
+import pty
 import stat
+import struct
 import subprocess
 import sys
 
@@ -9,7 +12,9 @@ import pytest
 
 from postbc.errors import RobotError
 from postbc.robots import lock
-from postbc.robots.lock import addresses, hold, own_folder
+from postbc.robots.lock import addresses, close_to_others, hold, hold_device, own_folder
+
+TIOCGEXCL = 0x80045440  # linux/ioctls.h: whether a terminal is exclusive
 
 
 def test_a_robot_is_known_by_where_it_is_reached_whatever_else_is_said_of_it(tmp_path):
@@ -44,3 +49,17 @@ def test_one_session_at_a_time(tmp_path):
     assert "another session runs with this arm" in done.stderr
     os.close(held)
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_a_port_is_one_devices_and_once_connected_nobody_else_opens_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(lock, "SHARED", tmp_path)
+    main, other = pty.openpty()
+    settings = {"port": os.ttyname(other)}
+    held = hold_device("so101_follower", settings)
+    with pytest.raises(RobotError, match="another session runs with so101_leader at /dev/pts/"):
+        hold_device("so101_leader", settings)
+    ports = close_to_others("so101_follower", {**settings, "ip": "10.0.0.2"})
+    (exclusive,) = struct.unpack("i", fcntl.ioctl(other, TIOCGEXCL, b"0000"))
+    assert len(ports) == 1 and exclusive
+    for number in (main, other, *held, *ports):
+        os.close(number)

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
+from postbc.config.robot import GuardConfig, OperatorConfig, RobotConfig, TeleopConfig, WorkspaceConfig
 from postbc.errors import ConfigError, MismatchError
 from postbc.features import Feature, Features, factor
-from postbc.robots.mapping import Robot, match
+from postbc.robots.mapping import Robot, match, require_agreement
 
 KNOWN = ["elbow.pos", "wrist.pos", "jaw.pos", "agent_pos.0"]
 WANTED = (Feature("wrist.pos", "rad"), Feature("elbow.pos", "rad"))
@@ -68,3 +69,36 @@ def test_a_real_robot_must_say_its_units_where_the_policy_has_some():
     ):
         match("state", ["wrist.pos", "elbow.pos"], WANTED, Robot(KNOWN, speaks=False), "")
     assert match("state", ["elbow.pos"], (Feature("elbow.pos"),), Robot(KNOWN, speaks=False), "").scale[0] == 1
+
+
+BOX = WorkspaceConfig(joints=["elbow.pos"], low=[0.0] * 3, high=[1.0] * 3)
+
+
+@pytest.mark.parametrize(
+    ("state", "config", "words"),
+    [
+        ("elbow.pos deg", RobotConfig(), r"elbow\.pos is said to be in deg and in rad"),
+        (
+            "elbow.pos rad",
+            RobotConfig(guard=GuardConfig(workspace=BOX)),
+            r"workspace\.degrees = True, and .*elbow\.pos in rad",
+        ),
+        ("wrist.pos deg", RobotConfig(options={"use_degrees": False}), "use_degrees is false"),
+        (
+            "elbow.pos rad",
+            RobotConfig(operator=OperatorConfig(teleop=TeleopConfig("leader", {"use_degrees": False}))),
+            "use_degrees differs",
+        ),
+    ],
+)
+def test_units_that_contradict_each_other_are_refused(state, config, words):
+    chosen = {"state": state, "action": "elbow.pos rad"}
+    parts = [match(name, [one], [Feature(one.split()[0], "rad")], Robot(KNOWN), "") for name, one in chosen.items()]
+    with pytest.raises(ConfigError, match=words):
+        require_agreement(parts, config)
+
+
+def test_units_that_agree_are_not():
+    wanted = [Feature("elbow.pos", "rad")]
+    parts = [match(name, ["elbow.pos deg"], wanted, Robot(KNOWN), "") for name in ("state", "action")]
+    require_agreement(parts, RobotConfig(guard=GuardConfig(workspace=BOX), options={"use_degrees": True}))

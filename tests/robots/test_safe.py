@@ -10,6 +10,7 @@ from arm import LIMITS, Arm, arm_behind, armed
 
 from postbc.config.robot import GuardConfig, RobotConfig
 from postbc.errors import ConfigError, RobotError
+from postbc.robots.keeper import Watchdog
 from postbc.robots.safe import SafeRobot
 
 
@@ -238,3 +239,34 @@ def test_a_driver_that_hangs_is_waited_for_no_longer_than_asked():
     let_go.set()
     looking.join()
     assert safe.stop("hangs", within=1.0) is True
+
+
+def test_a_robot_with_a_method_of_that_name_is_not_simulated_and_its_heartbeat_is_short():
+    class Plugin(Arm):
+        def is_simulated(self):
+            return False
+
+    assert not SafeRobot(Plugin(), RobotConfig(type="arm", guard=LIMITS), 10.0).simulated
+    with pytest.raises(ConfigError, match="heartbeat = 300 s; at most 2 s for hardware"):  # meant as milliseconds
+        SafeRobot(Arm(), RobotConfig(type="arm", guard=replace(LIMITS, heartbeat=300.0)), 10.0)
+
+
+def test_what_is_not_measured_counts_from_what_it_was_told_last(caplog):
+    arm = Arm()
+    arm.action_features = {"elbow.goal": float}
+    safe = arm_behind(replace(LIMITS, max_step=[5.0]), arm)
+    assert "elbow.goal: not measured" in caplog.text
+    for begun in ([90.0], [85.0]):
+        safe.begin()
+        assert safe.act(np.array([90.0 if begun == [90.0] else 0.0])) == begun
+
+
+def test_a_word_that_comes_too_late_stops_the_robot():
+    safe = arm_behind(LIMITS)
+    watchdog = Watchdog(safe, float("inf"))  # without its thread, as in a computer that was suspended
+    watchdog.patience = 0.05
+    watchdog.pat()
+    time.sleep(0.1)
+    assert safe.stopped is None
+    watchdog.pat()
+    assert safe.stopped == "nothing was heard from the control loop for 0.05 s"

@@ -2,13 +2,14 @@
 
 import os
 import termios
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import pytest
 from people import NO_PAGE, lflags, person, preparing, until
 
 from postbc.config.robot import TeleopConfig
 from postbc.errors import ConfigError, RobotError
+from postbc.robots.lock import hold_device
 from postbc.robots.operator import Teleop, make_teleop
 
 
@@ -52,6 +53,18 @@ def test_a_device_that_fails_to_connect_is_let_go(leader, terminal):
             operator.prepare(1, 0)
         assert lflags(terminal[1]) & termios.ICANON
     assert (teleop.device.connects, teleop.device.disconnects) == (1, 1)
+
+
+def test_a_device_at_the_robots_own_port_is_not_connected(leader):
+    teleop = make_teleop(TELEOP, ACTIONS)
+    (held,) = hold_device("test_leader", asdict(teleop.device.config))
+    with pytest.raises(RobotError, match="another session runs with test_leader"):
+        teleop.connect()
+    assert teleop.device.connects == 0
+    os.close(held)
+    teleop.connect()
+    teleop.disconnect()
+    os.close(*hold_device("test_leader", asdict(teleop.device.config)))
 
 
 def test_a_device_that_is_gone_does_not_keep_anything_from_ending(leader, monkeypatch, caplog):

@@ -38,11 +38,13 @@ class GuardConfig:
     workspace: WorkspaceConfig | None = None
     heartbeat: float = 0.3  # seconds without a word from the control loop after which the robot is stopped
     on_stop: str = "hold"  # hold: stay where it is, powered; release: power off, where the robot can
+    max_lead: list[float] | None = None  # farthest that an action may be from where the arm is said to be; null: any
 
     def __post_init__(self) -> None:
         require(
             self,
             high=self.low is None or self.high is None or len(self.low) == len(self.high),
+            max_lead=self.max_lead is None or all(lead > 0 for lead in self.max_lead),
             heartbeat=0 < self.heartbeat < math.inf,
             on_stop=self.on_stop in ("hold", "release"),
         )

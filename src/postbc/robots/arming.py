@@ -66,6 +66,8 @@ class Arming:
         operator: who gave it.
         issued, expires: seconds since the epoch; a permission never lasts longer than ``MAX_LIFETIME_S``.
         nonce: 32 hexadecimal digits, also the file's name.
+        folder: the only one in which it counts: a copied project is not armed.
+        boot: of which start of the machine it is, "" where that is not known: without its own clock a board begins in the past.
 
     Raises RobotError if one of them is malformed.
     """
@@ -77,6 +79,8 @@ class Arming:
     issued: float
     expires: float
     nonce: str
+    folder: str
+    boot: str
 
     def __post_init__(self) -> None:
         """Refuse malformed fields."""
@@ -116,6 +120,7 @@ def issue(folder: Path, request: Request, operator: str, lifetime_s: float = LIF
         issued=now,
         expires=now + lifetime_s,
         nonce=secrets.token_hex(16),
+        **_here(folder),
     )
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     path = folder / f"{token.nonce}.json"
@@ -133,6 +138,11 @@ def issue(folder: Path, request: Request, operator: str, lifetime_s: float = LIF
     return path
 
 
+def _here(folder: Path) -> dict[str, str]:
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return {"folder": str(folder.resolve()), "boot": boot.read_text().strip() if boot.exists() else ""}
+
+
 def consume(folder: Path, request: Request) -> Arming:
     """Use up a valid token for ``request``; of two processes that race for one token exactly one gets it.
 
@@ -145,7 +155,7 @@ def consume(folder: Path, request: Request) -> Arming:
         except (OSError, RobotError, ValueError):
             found["unreadable or malformed"] += 1
             continue
-        reason = _mismatch(token, request)
+        reason = _mismatch(token, request, _here(folder))
         if reason is None and _claim(path):
             _remove_expired(folder)
             return token
@@ -186,11 +196,15 @@ def _parse(text: bytes) -> Arming:
     return Arming(**content)
 
 
-def _mismatch(token: Arming, request: Request) -> str | None:
+def _mismatch(token: Arming, request: Request, here: dict[str, str]) -> str | None:
     """Why ``token`` does not permit ``request`` now; None if it does."""
     now = time.time()
     if now >= token.expires:
         return "expired"
+    if token.folder != here["folder"]:
+        return "for another folder"
+    if token.boot != here["boot"]:
+        return "from before the machine was started"
     if token.issued > now + _CLOCK_SKEW_S:
         return "issued in the future"
     if token.robot != request.robot:

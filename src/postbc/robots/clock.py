@@ -38,6 +38,15 @@ class Timing:
         return {"jitter_ms": round(float(median), 3), "jitter_p99_ms": round(float(high), 3)}
 
 
+# time.monotonic() stands still while a computer is suspended; an arm that is under power does not.
+_STEADY = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def now() -> float:
+    """Seconds that pass whatever the computer does, for what may not be left alone for long."""
+    return time.clock_gettime(_STEADY)
+
+
 class Clock(Protocol):
     """What a control loop waits on."""
 

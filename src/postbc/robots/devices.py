@@ -4,6 +4,7 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,24 @@ def make_device(
     kind = registry.__module__.split(".")[1]  # robots, teleoperators
     if "cameras" in options:
         _import_all("lerobot.cameras")
-    given: dict[str, Any] = {"id": name, "calibration_dir": str(CALIBRATION / kind), **options}
+    given = {**_defaults(kind, name), **options}
     try:
         return make(draccus.decode(registry.get_choice_class(name), given))  # type: ignore[attr-defined]
     except (TypeError, ValueError, draccus.utils.DraccusException) as error:
         raise ConfigError(f"{field}.options: {error}") from error
     except ImportError as error:
         raise ConfigError(f"{field}.type = {name!r} needs a package that is not installed: {error}") from error
+
+
+def _defaults(kind: str, name: str | None) -> dict[str, Any]:
+    return {"id": name, "calibration_dir": str(CALIBRATION / kind)}
+
+
+def calibration(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, str]:
+    """Hex sha256 by file of what ``lerobot-calibrate`` has written for the device; of two arms ``ID_left``, ``ID_right``."""
+    given = {**_defaults(kind, name), **options}
+    files = [file for file in Path(given["calibration_dir"]).glob("*.json") if file.stem.startswith(str(given["id"]))]
+    return {file.name: sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
 
 
 def _import_all(name: str) -> None:

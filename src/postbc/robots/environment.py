@@ -15,7 +15,7 @@ from postbc.features import Features
 from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape, scaled
 from postbc.robots.clock import Clock, SimulatedClock, WallClock
 from postbc.robots.guard import ROUNDING
-from postbc.robots.mapping import Robot, match
+from postbc.robots.mapping import Robot, match, require_agreement
 from postbc.robots.operator import Verdict, make_operator
 from postbc.robots.recorder import Recorder
 from postbc.robots.safe import Body, SafeRobot, is_velocity, make_robot
@@ -53,6 +53,7 @@ class RobotEnv(TaskEnv):
                 f"{config.type} takes {', '.join(body.action_features)}; finetune_robot.robot.action gives "
                 f"{', '.join(self.actions.features)}."
             )
+        require_agreement((self.state, self.environment, self.actions), config)
         body.guarded(self.actions.features)
         image = seen.get(config.camera)
         if image is float:

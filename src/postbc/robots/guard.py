@@ -1,8 +1,8 @@
 """What every action passes before a robot does: finite → shape → limits → workspace → step and speed → rate. Never optional.
 
 A non-finite or out-of-limit action is refused, not clipped: LeRobot's own clamp lets NaN through, and on some motors it
-becomes an end stop. Only the change from one action to the next is limited by clipping; where actions are positions the first
-one of an episode counts from where the robot is.
+becomes an end stop. Only the change from one action to the next is limited by clipping; the first one of an episode counts
+from where the robot is, or, where that is not measured, from what was commanded last.
 """
 
 import json
@@ -11,11 +11,12 @@ from dataclasses import asdict
 from hashlib import sha256
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from numpy import ndarray
 
-from postbc.config.robot import GuardConfig, RobotConfig
+from postbc.config.robot import SIMULATED, GuardConfig, RobotConfig
 from postbc.errors import RobotError, UnsafeActionError
+from postbc.robots.devices import calibration
 
 # float32 policies reach their own limits only up to rounding; this share of the range is granted, then cut off.
 ROUNDING = 1e-5
@@ -54,23 +55,30 @@ class Guard:
         self.max_step: ndarray = np.minimum(*steps)
         self.period, self.workspace, self._locate = period, config.workspace, locate
         self._step, self._speed = step, speed
-        self.begin()
-
-    def begin(self, present: Float[ndarray, "A"] | None = None) -> None:
-        """An episode starts, where actions are positions from ``present``. Raises UnsafeActionError where that is outside."""
-        self._last: ndarray | None = None
         self._when = -np.inf
-        if present is not None:
-            if not np.isfinite(present).all():
-                raise UnsafeActionError(f"the robot says that it is at {present}: not finite; it was stopped.")
-            nearest = np.clip(present, self.low, self.high)
-            if (np.abs(present - nearest) > self.max_step).any():
-                where = int(np.argmax(np.abs(present - nearest)))
-                raise UnsafeActionError(
-                    f"the robot starts outside of its limits: feature {where} is at {present[where]:.6g}, the limits are "
-                    f"[{self.low[where]:.6g}, {self.high[where]:.6g}]. Bring it inside by hand."
-                )
-            self._last = present
+        self._last: ndarray = np.full_like(self.low, np.nan)  # NaN: not known
+
+    def begin(self, present: Float[ndarray, "A"], measured: Bool[ndarray, "A"] | None = None) -> None:
+        """An episode starts from ``present``, where that is ``measured`` (None: everywhere).
+
+        Raises UnsafeActionError where that is outside.
+        """
+        measured = np.ones(self.low.shape, bool) if measured is None else measured
+        self._when = -np.inf
+        if not np.isfinite(present[measured]).all():
+            raise UnsafeActionError(f"the robot says that it is at {present}: not finite; it was stopped.")
+        beyond = np.where(measured, np.abs(present - np.clip(present, self.low, self.high)), 0.0)
+        if (beyond > self.max_step).any():
+            where = int(np.argmax(beyond))
+            raise UnsafeActionError(
+                f"the robot starts outside of its limits: feature {where} is at {present[where]:.6g}, the limits are "
+                f"[{self.low[where]:.6g}, {self.high[where]:.6g}]. Bring it inside by hand."
+            )
+        self._last = np.where(measured, present, self._last)
+
+    def forget(self) -> None:
+        """It was put elsewhere: where it is now is not known."""
+        self._last = np.full_like(self.low, np.nan)
 
     def check(self, action: Float[ndarray, "A"], now: float) -> Float[ndarray, "A"]:
         """The action to send at ``now``, in seconds. Raises UnsafeActionError for one that must not be sent in any form."""
@@ -87,13 +95,12 @@ class Guard:
             )
         safe = np.clip(action, self.low, self.high)
         self._require_inside(safe)
-        if self._last is not None:
-            step = self._largest_step(now - self._when)
-            # Back inside the limits: an arm may begin a step outside of them, and never farther.
-            slower = np.clip(np.clip(safe, self._last - step, self._last + step), self.low, self.high)
-            if not np.array_equal(slower, safe):
-                self._require_inside(slower)  # a box of poses is none of joints: halfway may lie outside
-            safe = slower
+        step, last = self._largest_step(now - self._when), np.where(np.isnan(self._last), safe, self._last)
+        # Back inside the limits: an arm may begin a step outside of them, and never farther.
+        slower = np.clip(np.clip(safe, last - step, last + step), self.low, self.high)
+        if not np.array_equal(slower, safe):
+            self._require_inside(slower)  # a box of poses is none of joints: halfway may lie outside
+        safe = slower
         if now - self._when < SOONEST * self.period:
             apart, period = 1e3 * (now - self._when), 1e3 * self.period
             raise UnsafeActionError(
@@ -121,6 +128,11 @@ class Guard:
 
 
 def limits_fingerprint(config: RobotConfig, fps: float) -> str:
-    """Hex sha256 of what bounds the motion, which an arming token names: limits, clock, rate, and what the numbers mean."""
-    parts = asdict(config.guard), config.clock, float(fps), config.state, config.environment_state, config.action
+    """Hex sha256 of what bounds the motion, which an arming token names: limits, clock, rate, and what the numbers mean.
+
+    A calibration is read from its file, as it is now.
+    """
+    parts = [asdict(config.guard), config.clock, float(fps), config.state, config.environment_state, config.action]
+    if config.type != SIMULATED:  # another calibration makes other places of the same numbers
+        parts.append(calibration("robots", config.type, config.options))
     return sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()

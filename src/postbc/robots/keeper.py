@@ -12,7 +12,6 @@ import sys
 import threading
 import time
 from dataclasses import asdict
-from hashlib import sha256
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -23,7 +22,8 @@ from postbc.config.robot import GuardConfig, OperatorConfig, RobotConfig, Worksp
 from postbc.errors import NotArmedError, PostbcError, RobotError
 from postbc.processes import receive, send, served
 from postbc.robots import arming
-from postbc.robots.lock import addresses, hold, own_folder
+from postbc.robots.clock import now
+from postbc.robots.lock import close_to_others, hold_device
 from postbc.robots.safe import SafeRobot, label, make_robot
 
 STUCK = 1.0  # seconds for which a call of the driver may keep the robot from being stopped before the process ends without it
@@ -49,8 +49,10 @@ class Watchdog:
             threading.Thread(target=self._watch, name="watchdog", daemon=True).start()
 
     def pat(self) -> None:
-        """The control loop is alive, and the robot may be moving."""
-        self._deadline = time.monotonic() + self.patience
+        """The control loop is alive, and the robot may be moving; a word that comes too late stops it as none would."""
+        if now() > self._deadline:
+            self._stop()
+        self._deadline = now() + self.patience
 
     def rest(self) -> None:
         """The robot does not move: nobody has to say anything."""
@@ -59,11 +61,14 @@ class Watchdog:
     def _watch(self) -> None:
         while not self.robot.stopped:
             time.sleep(self.patience / 10)
-            if time.monotonic() > self._deadline:
-                why = f"nothing was heard from the control loop for {self.patience:g} s"
-                if not self.robot.stop(why, within=STUCK):
-                    log.error("the driver hangs, so that the robot can not be told anything: use its power switch")
-                    os._exit(1)
+            if now() > self._deadline:
+                self._stop()
+
+    def _stop(self) -> None:
+        why = f"nothing was heard from the control loop for {self.patience:g} s"
+        if not self.robot.stop(why, within=STUCK):
+            log.error("the driver hangs, so that the robot can not be told anything: use its power switch")
+            os._exit(1)
 
 
 def permission(robot: SafeRobot, wanted: arming.Request, folder: Path) -> arming.Arming:
@@ -130,9 +135,7 @@ class Keeper:
             raise RobotError("this process holds a robot already.")
         made = robot_of(config)
         robot = SafeRobot(make_robot(made, env, options), made, fps)
-        where = () if robot.simulated else addresses(made.type, asdict(robot.robot.config))
-        keys = {address: sha256(address.encode()).hexdigest()[:16] for address in where}
-        self._locks = [hold(own_folder() / f"{key}.lock", f"{made.type} at {one}") for one, key in keys.items()]
+        self._locks = [] if robot.simulated else hold_device(made.type, asdict(robot.robot.config))
         # Where time stands still between actions nobody can be late.
         self._watchdog = Watchdog(robot, made.guard.heartbeat if robot.waits else float("inf"))
         self.robot = robot
@@ -154,6 +157,8 @@ class Keeper:
             raise NotArmedError(f"the permission is for {wanted['robot']}, this is {label(robot.config)}.")
         armed = permission(robot, arming.Request(**wanted), Path(folder))
         robot.connect(armed)
+        if not robot.simulated:
+            self._locks += close_to_others(robot.config.type, asdict(robot.robot.config))
         return asdict(armed)
 
     def do_observe(self) -> dict[str, Any]:

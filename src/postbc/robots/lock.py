@@ -4,8 +4,10 @@ import fcntl
 import os
 import re
 import stat
+import termios
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,8 @@ from postbc.errors import RobotError
 SHARED = Path("/tmp")  # noqa: S108 - of all of a user's projects, whatever TMPDIR says; the folder below it is checked
 # LeRobot's settings that say where a robot is reached; at a host it may be one of several ports.
 ADDRESS = re.compile(r"(^|_)(port|ip|host|address|url|serial|serial_number|device|channel)$")
+
+PORT = re.compile(r"/dev/(tty|cu\.|pts/)")  # a terminal line, as Linux and macOS call them
 
 
 def own_folder() -> Path:
@@ -43,6 +47,30 @@ def _addresses(settings: Mapping[str, Any]) -> Iterator[str]:
         elif isinstance(value, str) and ADDRESS.search(name):
             where = os.path.realpath(value) if value.startswith("/") else value
             yield f"{where}:{port}" if isinstance(port, int) else where
+
+
+def hold_device(kind: str, settings: Mapping[str, Any]) -> list[int]:
+    """Lock a device of LeRobot's ``settings`` for this process, whichever project it is of; what keeps it locked.
+
+    Raises RobotError while another process has one at an address of it: another session, or this one's other device.
+    """
+    keys = {address: sha256(address.encode()).hexdigest()[:16] for address in addresses(kind, settings)}
+    return [hold(own_folder() / f"{key}.lock", f"{kind} at {address}") for address, key in keys.items()]
+
+
+def close_to_others(kind: str, settings: Mapping[str, Any]) -> list[int]:
+    """Let nobody else, such as LeRobot's own commands, open the serial ports of a device that is connected; but root can."""
+    ports = [
+        os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK) for path in addresses(kind, settings) if _is_port(path)
+    ]
+    for port in ports:
+        fcntl.ioctl(port, termios.TIOCEXCL)
+    return ports
+
+
+def _is_port(path: str) -> bool:
+    """Whether ``path`` is a terminal line; opening anything else may do something."""
+    return PORT.match(path) is not None and Path(path).exists()
 
 
 def hold(path: Path, what: str) -> int:

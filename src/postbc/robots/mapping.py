@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float
 from numpy import ndarray
 
+from postbc.config.robot import RobotConfig
 from postbc.errors import ConfigError, MismatchError
 from postbc.features import Feature, factor
 
@@ -19,6 +20,7 @@ class Channels:
     features: tuple[str, ...]
     scale: Float[ndarray, "N"]
     units: tuple[str, ...]  # the policy's, "" where it has none
+    own: tuple[str, ...]  # the robot's, "" where it is not said
 
     def lines(self, what: str) -> list[str]:
         """For a person: which feature is which number, in which unit of the policy's."""
@@ -91,4 +93,27 @@ def match(section: str, chosen: Any, wanted: Sequence[Feature] | None, robot: Ro
             f"{', '.join(dict.fromkeys(units))}; write for instance `{silent[0]} {units[list(picked).index(silent[0])]}`."
         )
     scale = [factor(unit, own) if unit else 1.0 for (_, unit), own in zip(picked.values(), units, strict=True)]
-    return Channels(tuple(feature for feature, _ in picked.values()), np.array(scale, float), tuple(units))
+    said = tuple(unit or (own if robot.speaks else "") for (_, unit), own in zip(picked.values(), units, strict=True))
+    return Channels(tuple(feature for feature, _ in picked.values()), np.array(scale, float), tuple(units), said)
+
+
+def require_agreement(parts: Sequence[Channels], config: RobotConfig) -> None:
+    """Raise ConfigError where ``config`` says of the same numbers of the robot that they are in one unit and in another."""
+    units: dict[str, str] = {}
+    for feature, unit in ((f, u) for part in parts for f, u in zip(part.features, part.own, strict=True) if u):
+        if units.setdefault(feature, unit) != unit:
+            raise ConfigError(f"finetune_robot.robot: {feature} is said to be in {units[feature]} and in {unit}.")
+    if box := config.guard.workspace:
+        other = "rad" if box.degrees else "deg"
+        if wrong := [name for name in box.joints if units.get(name) == other]:
+            raise ConfigError(
+                f"finetune_robot.robot.guard.workspace.degrees = {box.degrees}, and robot.action has {wrong[0]} in {other}."
+            )
+    degrees = config.options.get("use_degrees", True)  # LeRobot's
+    if not degrees and "deg" in units.values():
+        raise ConfigError(
+            "finetune_robot.robot.options.use_degrees is false, and robot.state or robot.action says deg."
+        )
+    leader = config.operator.teleop
+    if leader.type and leader.options.get("use_degrees", True) != degrees:
+        raise ConfigError("finetune_robot.robot: use_degrees differs between options and operator.teleop.options.")

@@ -18,12 +18,14 @@ from postbc.errors import ConfigError, NotArmedError, RobotError
 from postbc.robots.arming import Arming
 from postbc.robots.devices import make_device
 from postbc.robots.guard import Guard, limits_fingerprint
+from postbc.robots.senses import Senses
 from postbc.robots.workspace import locator
 
 # As LeRobot's robots call velocities, and sticks that are held.
 SPEEDS = re.compile(r"(^|[._])(vel|velocity|v[xyz]|vtheta|w[xyz]|remote\.[lr][xy])$")
 LETS_GO = "disable_torque_on_disconnect"  # LeRobot's setting
 PATIENCE = 2  # control periods that a heartbeat lasts at least
+LONGEST = 2.0  # seconds that the heartbeat of hardware lasts at most
 Raw = dict[str, Any]  # values by LeRobot feature
 log = logging.getLogger("postbc")
 
@@ -95,13 +97,17 @@ class SafeRobot:
 
     def __init__(self, robot: Any, config: RobotConfig, fps: float) -> None:
         self.robot, self.config, self.fps = robot, config, fps
-        self.simulated = bool(getattr(robot, "is_simulated", False))
+        self.simulated = getattr(robot, "is_simulated", False) is True  # a plugin may have a method of that name
         if config.clock == "simulated" and not self.simulated:
             raise ConfigError(f"finetune_robot.robot.clock = simulated: {config.type} moves in real time.")
         self.waits = config.clock == "wall" or not self.simulated
         if self.waits and config.guard.heartbeat < PATIENCE / fps:
             raise ConfigError(
                 f"finetune_robot.robot.guard.heartbeat = {config.guard.heartbeat:g} s is less than {PATIENCE} control periods."
+            )
+        if not self.simulated and config.guard.heartbeat > LONGEST:
+            raise ConfigError(
+                f"finetune_robot.robot.guard.heartbeat = {config.guard.heartbeat:g} s; at most {LONGEST:g} s for hardware."
             )
         self.observation_features = dict(robot.observation_features)
         self.action_features = dict(robot.action_features)
@@ -111,6 +117,7 @@ class SafeRobot:
         self._steps = 0
         self._where: ndarray | None = None  # what would hold it where it was last seen
         self._told: ndarray | None = None  # the last action of an episode
+        self._moving = False  # whether an episode runs
         self._lock = threading.RLock()  # a watchdog may stop it at any time
 
     def guarded(self, actions: Sequence[str]) -> None:
@@ -118,7 +125,7 @@ class SafeRobot:
         guard = self.config.guard
         if self._connecting:
             raise RobotError("the limits of a robot that was connected can not be changed.")
-        for name in ("low", "high", "max_step", "max_speed"):
+        for name in ("low", "high", "max_step", "max_speed", "max_lead"):
             found = getattr(guard, name)
             if found is not None and len(found) != len(actions):
                 raise ConfigError(
@@ -131,8 +138,14 @@ class SafeRobot:
         locate = locator(guard.workspace, actions) if guard.workspace else None
         self._guard, self._actions = Guard(guard, 1 / self.fps, locate), list(actions)
         self._speeds = np.array([is_velocity(name) for name in actions])
-        measured = [name in self.observation_features for name in actions]
-        self.holds = bool((self._speeds | measured).all())
+        self._measured = self._speeds | [name in self.observation_features for name in actions]
+        self.holds = bool(self._measured.all())
+        if not (self.holds or self.simulated):
+            unknown = ", ".join(name for name, known in zip(actions, self._measured, strict=True) if not known)
+            log.warning(
+                "%s: not measured, so that nothing limits the first action of a session but low and high", unknown
+            )
+        self._senses = Senses(guard, list(actions), self._guard.max_step, 1 / self.fps)
         if guard.on_stop == "hold" and not (self.simulated or self._speeds.all() or self._settings()):
             log.warning("%s has no %s: if its driver lets go, on_stop: hold can not keep it", self.config.type, LETS_GO)
         if (self._speeds & ((self._guard.low > 0) | (self._guard.high < 0))).any():
@@ -166,7 +179,17 @@ class SafeRobot:
     def observe(self) -> Raw:
         """What the robot says."""
         with self._running():
-            return self._look()
+            seen = self._look()
+            if self._moving:
+                try:
+                    images = {
+                        name: seen[name] for name, kind in self.observation_features.items() if isinstance(kind, tuple)
+                    }
+                    self._senses.check(self._told, self._still(seen), images)
+                except RobotError as error:
+                    self.stop(str(error))
+                    raise
+            return seen
 
     def _look(self) -> Raw:
         # LeRobot's drivers may say more than they declare.
@@ -177,15 +200,17 @@ class SafeRobot:
         return seen
 
     def _still(self, seen: Raw) -> Float[ndarray, "A"]:
-        """The action that keeps it as it is seen."""
+        """The action that keeps it as it is seen, NaN where that is not measured."""
         pairs = zip(self._actions, self._speeds, strict=True)
-        return np.array([0.0 if moves else seen[name] for name, moves in pairs], float)
+        return np.array([0.0 if moves else seen.get(name, np.nan) for name, moves in pairs], float)
 
     def begin(self) -> None:
-        """Where actions are positions or velocities, the first one counts from where the robot is, and stands."""
+        """The first action counts from where the robot is, and stands, where that is measured."""
         with self._running() as guard:
             self._steps, self._told = 0, None
-            guard.begin(self._still(self._look()) if self.holds else None)
+            guard.begin(self._still(self._look()), self._measured)
+            self._senses.begin()
+            self._moving = True
 
     def act(self, action: Float[ndarray, "A"]) -> Float[ndarray, "A"]:
         """Raises UnsafeActionError, with the robot stopped, for an action that must not be sent."""
@@ -203,6 +228,7 @@ class SafeRobot:
     def rest(self) -> None:
         """What was commanded last is kept; velocities are not."""
         with self._running():
+            self._moving = False
             if self._told is not None and self._speeds.any():
                 try:
                     self._send(np.where(self._speeds, 0.0, self._told))
@@ -215,6 +241,8 @@ class SafeRobot:
 
     def place(self, seed: int) -> None:
         """Only a simulated robot can be placed."""
+        if self._guard is not None:
+            self._guard.forget()
         self.robot.place(seed)
 
     def succeeded(self) -> bool:

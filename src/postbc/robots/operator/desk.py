@@ -6,16 +6,19 @@
 Every event is applied, or refused with a reason, before :meth:`Desk.post` returns; nothing is queued, so nothing is lost.
 """
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from threading import Condition
 
 from postbc.errors import RobotError, StoppedError
+from postbc.robots.clock import now
 from postbc.robots.operator.contract import Fact, Verdict
 
 _TICK_S = 0.5  # a wait looks at the clock this often at least
+_LATE_S = (
+    5.0  # after so long nobody means what they saw: a network may deliver a START when hands are in the scene again
+)
 
 
 class Event(StrEnum):
@@ -59,6 +62,7 @@ class State:
         intervening: whether the person has the arm.
         note: the last thing that was said or refused.
         facts: what the control loop showed.
+        now: seconds of the desk's clock at which this was so.
     """
 
     phase: Phase
@@ -67,6 +71,7 @@ class State:
     intervening: bool
     note: str
     facts: dict[str, Fact]
+    now: float
 
 
 class Desk:
@@ -77,7 +82,7 @@ class Desk:
         absent_after: seconds without :meth:`seen` after which a running episode is stopped, once somebody was seen;
             None where somebody is at a terminal.
         teleoperated: whether the arm can be taken.
-        clock: seconds, monotonic.
+        clock: seconds that never go back.
     """
 
     def __init__(
@@ -85,7 +90,7 @@ class Desk:
         reset_timeout: float,
         absent_after: float | None = None,
         teleoperated: bool = False,
-        clock: Callable[[], float] = time.monotonic,
+        clock: Callable[[], float] = now,
     ) -> None:
         self._reset_timeout, self._absent_after, self._teleoperated = reset_timeout, absent_after, teleoperated
         self._clock = clock
@@ -98,11 +103,14 @@ class Desk:
         self._last_seen: float | None = None
         self._facts: dict[str, Fact] = {}
 
-    def post(self, event: Event, source: str = "operator") -> str | None:
-        """Apply ``event``. Returns None, or why it means nothing now and was ignored."""
+    def post(self, event: Event, source: str = "operator", seen: float | None = None) -> str | None:
+        """Apply ``event``, said of the state that was so at ``seen`` (None: now).
+
+        Returns None, or why it means nothing now and was ignored.
+        """
         with self._changed:
             self._notice_absence()
-            refused = self._refusal(event)
+            refused = self._refusal(event, 0.0 if seen is None else self._clock() - seen)
             if refused is None:
                 self._note = f"{event} ({source})"
                 self._apply(event)
@@ -111,10 +119,12 @@ class Desk:
             self._changed.notify_all()
             return refused
 
-    def _refusal(self, event: Event) -> str | None:
-        """Why ``event`` makes no sense in the present phase; None if it does."""
+    def _refusal(self, event: Event, age: float) -> str | None:
+        """Why ``event``, said of what was so ``age`` seconds ago, makes no sense in the present phase; None if it does."""
         if event is Event.STOP:
             return None
+        if not 0 <= age <= _LATE_S:
+            return f"it came {age:.1f} s after what was seen"
         if event is Event.INTERVENE and not self._teleoperated:
             return "no teleoperator is configured"
         meant = Phase.RESETTING if event is Event.START else Phase.RUNNING
@@ -215,4 +225,4 @@ class Desk:
         with self._changed:
             self._notice_absence()
             left = max(0.0, self._deadline - self._clock()) if self._phase is Phase.RESETTING else None
-            return State(self._phase, self._episode, left, self._intervening, self._note, self._facts)
+            return State(self._phase, self._episode, left, self._intervening, self._note, self._facts, self._clock())

@@ -70,6 +70,7 @@ class Page(ThreadingHTTPServer):
             "intervening": state.intervening,
             "note": state.note,
             "facts": spoken(state.facts),
+            "now": state.now,
             "instructions": self.instructions,
             "teleoperated": self.teleoperated,
         }

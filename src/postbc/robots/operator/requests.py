@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 KEY_HEADER = "X-Operator-Key"
 _NAMES = ("127.0.0.1", "localhost", "[::1]")  # by any port, so that a tunnel may end at another one
-_MAX_BODY = 512  # bytes; an event takes 20
+_MAX_BODY = 512  # bytes; an event takes 50
 _REQUEST_S = 3.0  # a client that says nothing for so long is hung up on
 
 
@@ -28,7 +28,7 @@ class _RefusedError(Exception):
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET / (the page), GET /state, POST /event {"event": NAME}; HTTP/1.0, so that a connection is one request."""
+    """GET / (the page), GET /state, POST /event {"event": NAME, "seen": the state's ``now``}; a connection is one request."""
 
     server: "Page"
     timeout = _REQUEST_S
@@ -51,7 +51,7 @@ class Handler(BaseHTTPRequestHandler):
                 self._send_page()
                 return
             self.server.desk.seen()
-            ignored = self.server.desk.post(self._event(), "page") if path == "/event" else None
+            ignored = self.server.desk.post(*self._event()) if path == "/event" else None
             self._send(HTTPStatus.OK, json.dumps(self.server.state() | {"ignored": ignored}), "application/json")
         except _RefusedError as refusal:
             status, reason = refusal.args
@@ -79,17 +79,20 @@ class Handler(BaseHTTPRequestHandler):
             raise _RefusedError(HTTPStatus.NOT_FOUND, "There is nothing here.")
         return asked.path
 
-    def _event(self) -> Event:
-        """What is posted. Raises _RefusedError unless it is a short JSON object with an event."""
+    def _event(self) -> tuple[Event, str, float]:
+        """What is posted, by whom, and what they saw. Raises _RefusedError unless it is a short JSON object with an event."""
         if self.headers.get_content_type() != "application/json":
             raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Post application/json.")
         if not self._has_short_body():
             raise _RefusedError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"Say how long it is; at most {_MAX_BODY} bytes.")
         body, self._body_read = self.rfile.read(int(self.headers["Content-Length"])), True
         try:
-            return Event(json.loads(body)["event"])
-        except (ValueError, TypeError, KeyError, RecursionError) as error:
-            raise _RefusedError(HTTPStatus.BAD_REQUEST, f'Post {{"event": one of {", ".join(Event)}}}.') from error
+            posted = json.loads(body)
+            event = Event(posted["event"])
+            return event, "page", 0.0 if event is Event.STOP else float(posted["seen"])  # a stop is never too late
+        except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
+            said = f'Post {{"event": one of {", ".join(Event)}, "seen": the state\'s now}}.'
+            raise _RefusedError(HTTPStatus.BAD_REQUEST, said) from error
 
     def _has_short_body(self) -> bool:
         """Whether there is a body that is not read yet, of a stated and permitted length."""

@@ -1,13 +1,16 @@
 """A LeRobot teleoperator by which a person takes the arm over in the middle of an episode."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
+from dataclasses import asdict
 from inspect import signature
 from typing import Any
 
 from postbc.config.robot import TeleopConfig
 from postbc.errors import ConfigError, RobotError
 from postbc.robots.devices import make_device
+from postbc.robots.lock import hold_device
 
 _FIELD = "finetune_robot.robot.operator.teleop"
 _log = logging.getLogger(__name__)
@@ -33,6 +36,7 @@ class Teleop:
         self.device = device
         self._toggled: Callable[[], bool] = lambda: False
         self._connected = False
+        self._locks: list[int] = []
 
     def follow(self, toggled: Callable[[], bool]) -> None:
         """Take ``toggled`` for the person's word beside the device's own button, where it has one."""
@@ -41,10 +45,12 @@ class Teleop:
     def connect(self) -> None:
         """Connect the device once; what is half connected when that fails is disconnected.
 
-        Raises RobotError for a device that is not calibrated: nobody is asked at its terminal while a robot is connected.
+        Raises RobotError for a device that is not calibrated: nobody is asked at its terminal while a robot is connected. And
+        for one whose port is taken, by this session's robot for instance: a leader would let go of its motors.
         """
         if self._connected:
             return
+        self._locks = hold_device(self.device.name, asdict(self.device.config))
         asks = "calibrate" in signature(self.device.connect).parameters
         try:
             self.device.connect(**({"calibrate": False} if asks else {}))
@@ -56,6 +62,7 @@ class Teleop:
         except BaseException:
             if self.device.is_connected:
                 self.device.disconnect()
+            self._release()
             raise
         self._connected = True
 
@@ -85,6 +92,11 @@ class Teleop:
                 self.device.disconnect()
             except Exception:  # an unplugged leader raises what its driver likes
                 _log.warning("the teleoperator could not be disconnected", exc_info=True)
+            self._release()
+
+    def _release(self) -> None:
+        while self._locks:
+            os.close(self._locks.pop())
 
 
 def make_teleop(config: TeleopConfig, action_features: Mapping[str, Any]) -> Teleop | None:
