@@ -23,6 +23,7 @@ from postbc.errors import ConfigError
 _DEFAULT_CRON = "0 3 * * *"  # every night at three, UTC
 _READY_S = 180.0  # all of them take about 40 s, cold, on two cores
 _TAIL = 20
+_AGAIN_S = 10.0  # between two starts of a service that keeps ending
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -42,6 +43,7 @@ class Supervisor:
         """``console``: where progress is shown."""
         self._console, self._stack = console, ExitStack()
         self._running: list[tuple[Service, subprocess.Popen[str]]] = []
+        self._again: dict[str, float] = {}  # when a service may be started again
 
     def __enter__(self) -> "Supervisor":
         """Begin."""
@@ -66,10 +68,17 @@ class Supervisor:
         self._running.append((service, process))
 
     def check(self) -> None:
-        """Raise ServiceDiedError if a service has ended."""
-        for service, process in self._running:
-            if process.poll() is not None:
+        """Start a service that has ended again if it is not vital; raise ServiceDiedError if it is."""
+        for service, process in list(self._running):
+            if process.poll() is None:
+                continue
+            if service.vital:
                 raise ServiceDiedError(service, f"ended with exit status {process.returncode}")
+            if time.monotonic() > self._again.get(service.name, 0.0):
+                self._again[service.name] = time.monotonic() + _AGAIN_S
+                self._console.print(f"{service.name} ended with exit status {process.returncode} and is started again")
+                self._running.remove((service, process))
+                self.start(service)
 
     def wait_ready(self, waiting: Sequence[Service]) -> None:
         """Return when all of ``waiting`` are ready. Raises ServiceDiedError if one dies or takes too long."""

@@ -23,6 +23,7 @@ class Service:
         ready: addresses that all answer 200 once it is ready.
         env: what it needs beside the common environment.
         grace_s: how long it may take to end.
+        vital: whether the others are ended when it ends; else it is started again.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Service:
     ready: tuple[str, ...]
     env: dict[str, str] = field(default_factory=dict)
     grace_s: float = GRACE_S
+    vital: bool = True
 
     @property
     def log(self) -> Path:
@@ -48,7 +50,13 @@ def services(mlflow_port: int, prefect_port: int, cron: str) -> tuple[Service, .
     return (
         Service("mlflow", _mlflow(mlflow_port), (f"{mlflow}/health",), {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}),
         Service("prefect", _prefect(prefect_port), (f"{prefect}/api/health",), {**home, **_prefect_env(prefect)}),
-        Service("live", (str(Path(sys.executable).with_name("postbc")), "watch"), (), {"MLFLOW_TRACKING_URI": mlflow}),
+        Service(
+            "live",
+            (str(Path(sys.executable).with_name("postbc")), "watch"),
+            (),
+            {"MLFLOW_TRACKING_URI": mlflow},
+            vital=False,
+        ),
         Service(
             "deployments",
             (sys.executable, "-m", "flows.deployments", "--cron", cron),

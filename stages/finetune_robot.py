@@ -9,8 +9,10 @@ import argparse
 import json
 import sys
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 
+import postbc
 from postbc.config import Config
 from postbc.config.robot import SIMULATED, RobotConfig
 from postbc.errors import MismatchError
@@ -29,9 +31,9 @@ from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import label
 from postbc.robots.session import Pace, RobotVector
 from postbc.sims.starts import ROBOT, seeds
-from postbc.storage.atomic import write_csv
+from postbc.storage.atomic import read_json, write_csv, write_json
 from postbc.storage.checkpoint import Checkpoints, identity
-from postbc.storage.manifest import fingerprint
+from postbc.storage.manifest import describe, fingerprint, sha256_file
 from stages import paths
 from stages.running import arguments, log, run
 
@@ -63,8 +65,8 @@ def environment(config: Config, robot: RobotConfig, body: RemoteRobot, method: s
     return env
 
 
-def arena(config: Config, method: str, vector: RobotVector) -> Arena:
-    """One robot; no looks in between, because they would cost robot time."""
+def session(config: Config, method: str) -> str:
+    """What makes a session of robot time the same one."""
     settings, folder = config.finetune_robot.finetune, paths.FINETUNED_SIM / method
     # Another port, tighter limits or another person do not make another run: what was learned is gone on with.
     named = ("type", "state", "environment_state", "camera", "action")
@@ -77,15 +79,62 @@ def arena(config: Config, method: str, vector: RobotVector) -> Arena:
         asdict(config.task), robot, config.finetune_robot.replay, asdict(settings), config.seed, method,
         fingerprint(folder / POLICY),
     )  # fmt: skip
-    kept = paths.checkpoint("finetune_robot", method)
+    return identity(*parts)
+
+
+def unfinished(config: Config, method: str) -> tuple[Checkpoints, Experience]:
+    """What is kept of a session until it is over."""
+    path, this = paths.checkpoint("finetune_robot", method), session(config, method)
+    return Checkpoints(path, this, precious=True), Experience(path.with_suffix(f"{path.suffix}.experience"), this)
+
+
+def arena(config: Config, method: str, vector: RobotVector) -> Arena:
+    """One robot; no looks in between, because they would cost robot time."""
+    checkpoints, experience = unfinished(config, method)
     return Arena(
         vector=vector,
-        starts=seeds(ROBOT, config.seed, settings.env_steps + 2),
-        checkpoints=Checkpoints(kept, identity(*parts), precious=True),
+        starts=seeds(ROBOT, config.seed, config.finetune_robot.finetune.env_steps + 2),
+        checkpoints=checkpoints,
         restorable=False,
         journal=paths.journal("finetune_robot", method),
-        experience=Experience(kept.with_suffix(f"{kept.suffix}.experience"), identity(*parts)),
+        experience=experience,
     )
+
+
+@dataclass(frozen=True)
+class Played:
+    """That a session is over, beside its result: DVC may fail to record it, and robot time is not had twice.
+
+    A twin's is played again where the code is another; of hardware nobody asks for it again for that.
+    """
+
+    path: Path
+    session: str
+    result: Path
+
+    @classmethod
+    def of(cls, config: Config, method: str) -> "Played":
+        """The session that ``config`` describes."""
+        code = _sources() if config.finetune_robot.robot.type == SIMULATED else ""
+        path = paths.checkpoint("finetune_robot", method).with_suffix(f".{method}.played.json")
+        return cls(path, identity(session(config, method), code), paths.FINETUNED_ROBOT / method)
+
+    def rows(self) -> list[Row] | None:
+        """Its learning curve; None where it is not over, or its result is not there as it was."""
+        kept = read_json(self.path) if self.path.is_file() else {}
+        if kept.get("session") != self.session or kept["result"] != identity(describe(self.result)):
+            return None
+        return [dict(row) for row in kept["rows"]]
+
+    def keep(self, rows: list[Row]) -> None:
+        """It is over."""
+        kept = [list(row.items()) for row in rows]  # columns stay in order
+        write_json(self.path, {"session": self.session, "result": identity(describe(self.result)), "rows": kept})
+
+
+def _sources() -> str:
+    package = Path(postbc.__file__).parent
+    return identity({str(file.relative_to(package)): sha256_file(file) for file in sorted(package.rglob("*.py"))})
 
 
 def settle(learner: RemoteLearner, last: Row) -> None:
@@ -95,51 +144,64 @@ def settle(learner: RemoteLearner, last: Row) -> None:
         last |= metrics
 
 
-def main(config: Config, options: argparse.Namespace) -> None:
-    method, task = options.method, config.task
-    robot = with_limits(config.finetune_robot.robot, task)
+def play(config: Config, method: str, stack: ExitStack, check_only: bool) -> list[Row]:
+    """The session; its learning curve. ``check_only`` connects nothing, and gives none."""
+    task, robot = config.task, with_limits(config.finetune_robot.robot, config.task)
     wanted = request(config, robot, method)
-    if options.request:
-        sys.stdout.write(json.dumps(asdict(wanted)) + "\n")
-        return
     folder, pace = paths.FINETUNED_SIM / method, Pace.of(robot, task)
     # Looking at held-out starts would cost robot time; the curve shows the training episodes instead.
     settings = replace(config.finetune_robot.finetune, evaluate_every=config.finetune_robot.finetune.checkpoint_every)
+    body = RemoteRobot(robot, task)
+    stack.callback(body.stop, "the stage is over")
+    env = environment(config, robot, body, method)
+    if check_only:
+        clock = "the wall's clock" if body.waits else "a simulated clock"
+        sys.stdout.write(f"{robot.type} fits the policy of {method}; nothing was connected.\n{env.describe()}\n")
+        sys.stdout.write(f"  {task.fps} Hz on {clock}, {pace}\n")
+        return []
+    learner = RemoteLearner(folder, settings, config.seed, body.waits, config.finetune_robot.replay)
+    stack.callback(learner.close)
+    learner.settle()  # both sides have read the policy now
+    if request(config, robot, method) != wanted:
+        raise MismatchError("the policy was exchanged while it was read; run it again.")
+    # Before the permission is used up: what a killed session left is stored now.
+    env.recorder = Recorder(paths.recordings(task.name, method), task.fps, {"method": method})
+    stack.callback(env.recorder.close)
+    armed = body.connect(wanted, arming.FOLDER)
+    log.info("%s armed by %s", armed.robot, armed.operator)
+    env.recorder.facts |= {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy}
+    vector = RobotVector(env, pace, task.history, settings.discount)
+    stack.callback(vector.close)
+    rows = finetune(learner, arena(config, method, vector))
+    vector.close()  # the robot rests before the last is learned
+    settle(learner, rows[-1])
+    timing = env.clock.timing.summary()
+    if env.clock.waits:
+        log.info("control at %d Hz: %s", task.fps, timing)
+    total = env_steps(folder) + rows[-1]["env_steps"]
+    save_finetuned(learner, total, paths.FINETUNED_ROBOT / method, {"timing": timing} if env.clock.waits else None)
+    return rows
+
+
+def main(config: Config, options: argparse.Namespace) -> None:
+    method = options.method
+    if options.request:
+        wanted = request(config, with_limits(config.finetune_robot.robot, config.task), method)
+        sys.stdout.write(json.dumps(asdict(wanted)) + "\n")
+        return
+    played = Played.of(config, method)
     with ExitStack() as stack:
         hold(paths.lock("finetune_robot", method), f"the policy of {method}")
-        body = RemoteRobot(robot, task)
-        stack.callback(body.stop, "the stage is over")
-        env = environment(config, robot, body, method)
-        if options.check:
-            clock = "the wall's clock" if body.waits else "a simulated clock"
-            sys.stdout.write(f"{robot.type} fits the policy of {method}; nothing was connected.\n{env.describe()}\n")
-            sys.stdout.write(f"  {task.fps} Hz on {clock}, {pace}\n")
-            return
-        learner = RemoteLearner(folder, settings, config.seed, body.waits, config.finetune_robot.replay)
-        stack.callback(learner.close)
-        learner.settle()  # both sides have read the policy now
-        if request(config, robot, method) != wanted:
-            raise MismatchError("the policy was exchanged while it was read; run it again.")
-        # Before the permission is used up: what a killed session left is stored now.
-        env.recorder = Recorder(paths.recordings(task.name, method), task.fps, {"method": method})
-        stack.callback(env.recorder.close)
-        armed = body.connect(wanted, arming.FOLDER)
-        log.info("%s armed by %s", armed.robot, armed.operator)
-        env.recorder.facts |= {"robot": armed.robot, "operator": armed.operator, "policy": armed.policy}
-        vector = RobotVector(env, pace, task.history, settings.discount)
-        stack.callback(vector.close)
-        where = arena(config, method, vector)
-        rows = finetune(learner, where)
-        vector.close()  # the robot rests before the last is learned
-        settle(learner, rows[-1])
-        timing = env.clock.timing.summary()
-        if env.clock.waits:
-            log.info("control at %d Hz: %s", task.fps, timing)
-        total = env_steps(folder) + rows[-1]["env_steps"]
-        save_finetuned(learner, total, paths.FINETUNED_ROBOT / method, {"timing": timing} if env.clock.waits else None)
-    write_csv(paths.PLOTS / f"finetune_robot.{method}.csv", rows)
-    where.checkpoints.clear()
-    where.experience.clear()
+        rows = None if options.check else played.rows()
+        if rows is not None:
+            log.info("this session is over; delete %s to play it again, or change a setting", played.result)
+        else:
+            rows = play(config, method, stack, options.check)
+    if rows:
+        write_csv(paths.PLOTS / f"finetune_robot.{method}.csv", rows)
+        played.keep(rows)
+        for kept in unfinished(config, method):
+            kept.clear()
 
 
 if __name__ == "__main__":

@@ -7,8 +7,6 @@ import resource
 import signal
 import subprocess
 import sys
-import time
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -24,7 +22,7 @@ KILLS = 100
 ROOT = Path(__file__).resolve().parents[2]
 CAP_DAC_OVERRIDE, PR_CAPBSET_DROP = 1, 24
 SERVER = """
-import os, sys, traceback
+import os, signal, sys, traceback
 from pathlib import Path
 sys.path[:0] = {path!r}
 from recordings import at
@@ -33,17 +31,19 @@ from postbc.demos.readers import find_sources
 isolation.read = lambda reader, *where: reader.read(*where)  # it takes longer to start than the store to write
 module.SEGMENT_BYTES = 2_000  # many small segments
 for line in sys.stdin:
-    source, store = map(Path, line.split())
+    source, store, seconds = line.split()
+    source, store = Path(source), Path(store)
     pid = os.fork()  # a kill costs no start of Python
     if pid == 0:
+        signal.setitimer(signal.ITIMER_PROF, float(seconds))  # it is killed by its own time, whatever the machine does
         try:
             module.ingest(find_sources(source), store, at(10))
             os._exit(0)
         except BaseException:
             traceback.print_exc()
             os._exit(1)
-    print(pid, flush=True)
-    print(os.waitpid(pid, 0)[1], flush=True)
+    _, status, used = os.wait4(pid, 0)
+    print(status, used.ru_utime + used.ru_stime, flush=True)
 """
 STAGE = """
 import sys
@@ -78,28 +78,23 @@ def test_killed_at_any_moment_it_leaves_the_old_store_and_goes_on(tmp_path):
         [sys.executable, "-c", script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
     ) as server:
 
-        def ingested(source, store, patience=None):
-            """Whether an ingest ended by itself; it is killed after ``patience`` seconds."""
-            server.stdin.write(f"{tmp_path / source} {store}\n")
-            pid = int(server.stdout.readline())
-            if patience is not None:
-                time.sleep(patience)
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            status = int(server.stdout.readline())
-            assert status in (0, signal.SIGKILL)
-            return status == 0
+        def ingested(source, store, seconds=0.0):
+            """Whether an ingest ended by itself, and how many seconds it used; it is killed when it has used ``seconds``."""
+            server.stdin.write(f"{tmp_path / source} {store} {seconds}\n")
+            status, used = server.stdout.readline().split()
+            assert int(status) in (0, signal.SIGPROF)
+            return status == "0", float(used)
 
         wholes, seconds = {}, 0.0
         for name in ("old", "new"):
-            begun = time.monotonic()
-            assert ingested(name, tmp_path / f"whole_{name}")
-            seconds, wholes[name] = time.monotonic() - begun, episodes(tmp_path / f"whole_{name}")
+            ended, seconds = ingested(name, tmp_path / f"whole_{name}")
+            assert ended
+            wholes[name] = episodes(tmp_path / f"whole_{name}")
         kills = finished = half = 0
         store = tmp_path / "store0"
         while kills < KILLS:
             source = "old" if episodes(store) is None else "new"
-            ended = ingested(source, store, chance.uniform(0, seconds))
+            ended, _ = ingested(source, store, chance.uniform(1e-3, seconds))
             found = episodes(store)
             assert found in (None, wholes["old"], wholes["new"])
             if ended and source == "new":

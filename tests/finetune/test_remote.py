@@ -181,6 +181,22 @@ def test_experience_survives_being_cut_off_at_any_byte(tmp_path):
     assert not list(Experience(path, "run").since(0))
 
 
+@pytest.mark.parametrize("zeros", [3, 8, 4096])
+def test_what_a_power_cut_left_as_zeros_is_left_out_and_gone_on_after(tmp_path, zeros):
+    path = tmp_path / "e"
+    record = Record(torch.zeros(1, 2), torch.zeros(1, 3), transition(0), 2, 1)
+    Experience(path, "run").add(record)
+    whole = path.read_bytes()
+    path.write_bytes(whole + bytes(zeros))
+    again = Experience(path, "run")
+    assert [found.env_steps for found in again.since(0)] == [2]
+    again.add(replace(record, env_steps=4))
+    assert [found.env_steps for found in Experience(path, "run").since(0)] == [2, 4]
+    length = len(whole) - len(b"run") - 16
+    path.write_bytes(whole + length.to_bytes(8, "little") + bytes(length))
+    assert [found.env_steps for found in Experience(path, "run").since(0)] == [2]
+
+
 def test_a_cut_off_record_does_not_hide_what_comes_after_it(tmp_path):
     path = tmp_path / "e"
     record = Record(torch.zeros(1, 2), torch.zeros(1, 3), transition(0), 2, 1)

@@ -5,15 +5,21 @@ import socket
 import subprocess
 import sys
 import time
+from contextlib import suppress
+from itertools import count
 
 import httpx
 from tiny_project import SOURCE
 
+# Below the ports that clients get, and those of each of pytest's workers: nobody else takes one before a server does.
+PORTS = count(20_000 + 3_000 * int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]))
+
 
 def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
+    for port in PORTS:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def environment():
@@ -49,7 +55,7 @@ class Served:
     def text(self):
         return (self.root / "serve.out").read_text()
 
-    def wait(self, condition, seconds=120):
+    def wait(self, condition, seconds=240):
         deadline = time.monotonic() + seconds
         while not (value := condition()):
             assert self.process.poll() is None, self.text()

@@ -1,5 +1,6 @@
 """The served pipeline: one start of the real servers, a gate that is asked, answered and refused, a clean end."""
 
+import io
 import os
 import re
 import signal
@@ -141,7 +142,7 @@ def test_sigterm_while_a_run_waits_ends_everything(served):
     served.wait_for_question(run)
     assert len(_processes_in(served.root)) > 5
     served.process.send_signal(signal.SIGTERM)
-    assert served.process.wait(60) == 0, served.text()
+    assert served.process.wait(120) == 0, served.text()
     assert _processes_in(served.root) == []
     assert served.text().rstrip().endswith("Stopped.")
 
@@ -201,6 +202,29 @@ def test_prefects_own_clients_are_answered_in_memory(tmp_path):
     known = {**environment(), "PREFECT_HOME": str(tmp_path)}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=known, capture_output=True, text=True)
     assert done.stdout == "200\n", done.stderr[-2000:]
+
+
+def test_what_is_not_vital_is_started_again_and_ends_nothing(tmp_path, monkeypatch):
+    from rich.console import Console
+
+    from flows.serve import Supervisor
+    from flows.services import Service
+
+    monkeypatch.chdir(tmp_path)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    said = io.StringIO()
+    try:
+        with Supervisor(Console(file=said)) as supervisor:
+            supervisor.start(Service("live", ("sh", "-c", "echo begun >> starts"), (), vital=False))
+            deadline = time.monotonic() + 60
+            while not (Path("starts").exists() and len(Path("starts").read_text().splitlines()) == 2):
+                supervisor.check()
+                assert time.monotonic() < deadline
+                time.sleep(0.01)
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    assert "live ended with exit status 0 and is started again" in said.getvalue()
 
 
 def test_a_server_that_dies_is_reported_with_its_last_lines(tmp_path, monkeypatch, capsys):

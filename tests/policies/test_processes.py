@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,7 +17,7 @@ from postbc.posterior.targets import Targets
 from postbc.storage.checkpoint import Checkpoints
 
 TOGETHER = """
-import sys, torch
+import os, signal, sys, torch
 from pathlib import Path
 from toy import make_frames, toy_episode
 from postbc.compute import Compute
@@ -37,7 +36,12 @@ assert compute.count == 2 and compute.share(33) == 17
 assert torch.equal(gradients[0], torch.full((2, 3), 0.5)) and torch.equal(gradients[1], torch.arange(4.0) * 1.5)
 frames = make_frames([toy_episode(n) for n in range(6)])
 config = PretrainConfig(hidden=32, layers=2, denoising_steps=20, inference_steps=5, steps=1100, batch=32, ema=0.9)
-policy, rows = pretrain(Targets(frames, 3, Method.BC), config, 0, Checkpoints(folder / "checkpoint", "x"), compute)
+class Dying(Checkpoints):
+    def save(self, state):
+        super().save(state)
+        if len(sys.argv) > 2:
+            os.killpg(0, signal.SIGKILL)
+policy, rows = pretrain(Targets(frames, 3, Method.BC), config, 0, Dying(folder / "checkpoint", "x"), compute)
 sums = compute.gather([float(p.double().sum()) for p in policy.parameters()])
 assert sums[0] == sums[1], sums
 losses = compute.gather(rows[-1]["loss"])
@@ -48,7 +52,7 @@ compute.end()
 """
 
 
-def start(folder: Path) -> subprocess.Popen:
+def start(folder: Path, *dying: str) -> subprocess.Popen:
     environment = {
         **os.environ,
         "PYTHONPATH": os.pathsep.join(map(str, Path(__file__).parents[1:3])),
@@ -57,7 +61,8 @@ def start(folder: Path) -> subprocess.Popen:
     script = folder / "together.py"
     script.write_text(TOGETHER)
     launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
-    return subprocess.Popen([*launcher, str(script), str(folder)], env=environment, stderr=subprocess.PIPE, text=True)
+    command = [*launcher, str(script), str(folder), *dying]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 @pytest.fixture(scope="module")
@@ -82,11 +87,8 @@ def test_two_processes_train_one_policy_as_well_as_one_does(whole, tmp_path):
 
 
 def test_killed_together_they_end_in_the_same_policy_bit_for_bit(whole, tmp_path):
-    process, state = start(tmp_path), tmp_path / "checkpoint" / "state.json"
-    while not state.exists() and process.poll() is None:
-        time.sleep(0.005)
-    process.kill()
-    process.communicate(timeout=60)
+    start(tmp_path, "at the first checkpoint").communicate(timeout=200)
+    assert (tmp_path / "checkpoint" / "state.json").exists()
     assert not (tmp_path / "policy").exists()
     again = start(tmp_path)
     said = again.communicate(timeout=200)[1]

@@ -1,5 +1,6 @@
 """What people say, whoever says it at the same moment."""
 
+import os
 import re
 import signal
 import threading
@@ -131,9 +132,13 @@ def test_stop_wins_over_a_start_at_the_same_moment():
 
 def test_an_interrupted_wait_can_not_be_started_later():
     desk = Desk(60.0)
-    alarm = threading.Timer(0.05, signal.raise_signal, [signal.SIGINT])
-    alarm.start()
+
+    def interrupt():
+        until(lambda: desk.state().phase is Phase.RESETTING)
+        os.kill(os.getpid(), signal.SIGINT)
+
     with pytest.raises(KeyboardInterrupt):
+        threading.Thread(target=interrupt).start()
         desk.prepare(1)
     assert desk.post(Event.START) == "no episode is asked for"
 

@@ -148,18 +148,17 @@ def test_no_action_outside_of_an_episode(tmp_path):
 
 
 def test_the_watchdog_stops_a_robot_that_is_not_heard_of(tmp_path):
-    log, guard = tmp_path / "motors", replace(TWIN.guard, heartbeat=0.1)
+    log, guard = tmp_path / "motors", replace(TWIN.guard, heartbeat=1.0)
     with remote_env(tmp_path, replace(TWIN, clock="wall", guard=guard, options={"motor_log": str(log)})) as env:
         env.reset(seed=0)
         env.step(np.zeros(2))
-        last = time.monotonic()
-        deadline = last + 30
+        deadline = time.monotonic() + 60
         while '"stop"' not in log.read_text() and time.monotonic() < deadline:
             time.sleep(0.01)
-        stopped = json.loads(log.read_text().splitlines()[-1])
-        assert stopped[1] == "stop"
-        assert 0.05 < stopped[0] - last < 2
-        with pytest.raises(RobotError, match=r"nothing was heard from the control loop for 0\.1 s"):
+        (sent, _), (stopped, what) = map(json.loads, log.read_text().splitlines()[-2:])
+        assert what == "stop"
+        assert stopped - sent > 0.9
+        with pytest.raises(RobotError, match=r"nothing was heard from the control loop for 1 s"):
             env.step(np.zeros(2))
 
 

@@ -31,6 +31,7 @@ from postbc.robots.recorder import read_journal
 from postbc.sims import get_task
 
 ROOT = Path(__file__).parents[2]
+STARTED = []  # stages
 # The heartbeat is long: what is tested here does not wait for it, and a busy machine may keep a control loop for a second.
 PARAMS = """
 task: reach
@@ -59,7 +60,10 @@ def project(tmp_path, monkeypatch):
     (tmp_path / "conf" / "task" / "reach.yaml").write_text(REACH)
     monkeypatch.chdir(tmp_path)
     finetuned_with(PARAMS)
-    return tmp_path
+    yield tmp_path
+    while STARTED:
+        with STARTED.pop() as stage:
+            stage.kill()
 
 
 def finetuned_with(params, seed=0):
@@ -74,7 +78,8 @@ def finetuned_with(params, seed=0):
 def start():
     command = [sys.executable, "-m", "stages.finetune_robot", "--method", "bc"]
     env = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    return subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True)
+    STARTED.append(subprocess.Popen(command, env=env, stderr=subprocess.PIPE, text=True))
+    return STARTED[-1]
 
 
 def log():
@@ -86,7 +91,7 @@ def commands():
     return [what for what in log() if not isinstance(what, str)]
 
 
-def until(condition, seconds=60):
+def until(condition, seconds=200):
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline, "took too long"
@@ -103,12 +108,12 @@ def test_a_session_that_is_killed_is_gone_on_with_and_nothing_is_lost(project):
     stage = start()
     until(lambda: len(commands()) >= 30)
     stage.kill()
-    stage.communicate(timeout=60)  # until the processes that it started have closed what they inherited of it
+    stage.communicate(timeout=200)  # until the processes that it started have closed what they inherited of it
     assert log()[-1] == "stop"
     before = commands()
     assert len(before) - recorded() <= 1
     again = start()
-    _, said = again.communicate(timeout=120)
+    _, said = again.communicate(timeout=200)
     assert again.returncode == 0, said
     assert "control at 20 Hz" in said
     total = env_steps(Path("artifacts/finetuned_robot/bc")) - 40
@@ -117,6 +122,21 @@ def test_a_session_that_is_killed_is_gone_on_with_and_nothing_is_lost(project):
     assert len(commands()) - len(before) <= total - len(before) + 2 * 4
     assert recorded() >= len(commands()) - 1
     assert log()[-1] == "stop"
+
+
+def test_a_session_that_is_over_is_not_played_again_where_dvc_could_not_record_it(project):
+    finetuned_with(PARAMS.replace("clock: wall, lead: 1", "clock: simulated").replace("env_steps: 80", "env_steps: 24"))
+    result, curve = Path("artifacts/finetuned_robot/bc"), Path("plots/finetune_robot.bc.csv")
+    _, said = start().communicate(timeout=200)
+    played, written = log(), curve.read_text()
+    curve.unlink()  # which DVC takes away before a stage begins
+    _, said = start().communicate(timeout=200)
+    assert "this session is over" in said
+    assert (log(), curve.read_text()) == (played, written)
+    assert not list(Path(".work/checkpoints").glob("finetune_robot.bc*/"))
+    shutil.rmtree(result)
+    _, said = start().communicate(timeout=200)
+    assert len(log()) == 2 * len(played), said
 
 
 def test_another_simulated_physics_is_another_run_and_another_port_is_not(project):
@@ -221,7 +241,7 @@ def test_the_papers_protocol_collects_then_learns_then_plays_the_best_of_several
     small = "{episodes: 3, updates_after: 9, hidden: 16, layers: 1, batch: 8, updates_per_chunk: 1}"
     sections = f"finetune_sim: {{hidden: 16, layers: 1}}\nfinetune_robot: {{finetune: {small}}}\n"
     finetuned_with(f"task: reach\nsize: default\nprotocol: rollouts\n{sections}")
-    _, said = start().communicate(timeout=120)
+    _, said = start().communicate(timeout=200)
     assert "armed by simulated" in said
     rows = Path("plots/finetune_robot.bc.csv").read_text().splitlines()
     assert rows[-1].split(",")[rows[0].split(",").index("training_episodes")] == "3"
@@ -234,7 +254,7 @@ def test_a_session_that_is_interrupted_ends_in_the_safe_state(project):
     stage = start()
     until(lambda: len(commands()) >= 5)
     stage.send_signal(signal.SIGINT)
-    _, said = stage.communicate(timeout=60)
+    _, said = stage.communicate(timeout=200)
     assert stage.returncode == 130, said
     assert log()[-1] == "stop"
     assert recorded() == len(commands())

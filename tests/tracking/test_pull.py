@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny_run import config, make_policy, make_run
+from tiny_run import config, make_critics, make_policy, make_run
 from typer.testing import CliRunner
 
 from postbc.cli import app
@@ -121,6 +121,26 @@ def test_a_registry_that_moved_is_still_read(root, tmp_path):
     for name in ("mlflow.db", "mlartifacts"):
         (root / name).rename(moved / name)
     Registry(f"sqlite:///{moved}/mlflow.db").pull("postbc-lift-bc", "champion", tmp_path / "pulled")
+
+
+def test_a_copied_project_registers_into_its_own_folder(root, tmp_path):
+    register(root)
+    copy = tmp_path / "copy"
+    shutil.copytree(root, copy)
+    before = describe(root / "mlartifacts")
+    make_critics(copy / "artifacts/finetuned_sim/bc/critics", 99)
+    registry = register(copy)
+    assert describe(root / "mlartifacts") == before
+    assert len(describe(copy / "mlartifacts")) > len(before)
+    for version in (1, 2):  # what was there, and what came
+        registry.pull("postbc-lift-bc-critics", version, tmp_path / f"pulled{version}")
+
+
+def test_an_experiment_that_was_deleted_in_mlflow_is_restored(root, tmp_path):
+    client = register(root).client
+    client.delete_experiment(client.get_experiment_by_name("postbc").experiment_id)
+    make_critics(root / "artifacts/finetuned_sim/bc/critics", 99)
+    register(root).pull("postbc-lift-bc-critics", 2, tmp_path / "pulled")
 
 
 @pytest.mark.parametrize(

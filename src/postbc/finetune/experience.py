@@ -1,6 +1,7 @@
 """What a robot has gone through since the last checkpoint, on the disk as soon as it is known: robot time is not had twice.
 
-Records of whole transitions behind each other, each a length and then a safetensors file. What a kill cut off is left out.
+Records of whole transitions behind each other, each a length and then a safetensors file. What a kill cut off, or a power cut
+left as zeros, is left out.
 """
 
 import logging
@@ -91,9 +92,10 @@ class Experience:
         data = memoryview(self.path.read_bytes() if self.path is not None and self.path.exists() else b"")
         while len(data) >= LENGTH.size:
             (size,) = LENGTH.unpack_from(data)
-            body, data = data[LENGTH.size : LENGTH.size + size], data[LENGTH.size + size :]
-            if len(body) == size:
-                yield bytes(body)
+            body, data = bytes(data[LENGTH.size : LENGTH.size + size]), data[LENGTH.size + size :]
+            if not size or len(body) < size or not any(body):
+                return
+            yield body
 
     def clear(self) -> None:
         """A checkpoint holds it all."""

@@ -31,7 +31,7 @@ class Live:
     def _mirror(self, path: Path) -> int:
         journal = read_journal(path)
         run = self._run(journal)
-        known = int(str(run.data.tags[ROWS]))
+        known = int(str(run.data.tags.get(ROWS, 0)))
         fresh = journal.rows[known:]
         if fresh:
             for part in batched(_metrics(fresh), METRICS_AT_ONCE):
@@ -45,6 +45,8 @@ class Live:
         if self._client is None:
             self._client = quiet_mlflow().MlflowClient(self.uri)
         found = self._client.get_experiment_by_name(self.experiment)
+        if found and found.lifecycle_stage == "deleted":
+            self._client.restore_experiment(found.experiment_id)
         number = found.experiment_id if found else self._client.create_experiment(self.experiment)
         known = self._find(number, journal.run)
         if known is not None:

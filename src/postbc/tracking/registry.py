@@ -53,8 +53,17 @@ class Registry:
         """The experiment that holds runs and models, made on first use."""
         found = self.client.get_experiment_by_name(self.experiment)
         file = database(self.uri)
+        own = None if file is None else file.parent / _ARTIFACTS / self.experiment
+        if found is not None and found.lifecycle_stage == "deleted":
+            self.client.restore_experiment(found.experiment_id)
+        if found is not None and own is not None and _moved(found.artifact_location, own):
+            # What MLflow stores of this experiment from now on would be where the project was, or the one it is a copy of.
+            self.client.rename_experiment(
+                found.experiment_id, f"{self.experiment} until {datetime.now(UTC):%Y-%m-%d %H:%M:%S}"
+            )
+            found = None
         if found is None:
-            location = None if file is None else (file.parent / _ARTIFACTS / self.experiment).as_uri()
+            location = None if own is None else own.as_uri()
             return str(self.client.create_experiment(self.experiment, artifact_location=location))
         location = found.artifact_location
         afar = location.startswith("file:") and not _local(location).parent.is_dir()
@@ -231,6 +240,12 @@ class Registry:
                 f"There is no registry at {shown(self.uri)}: run `dvc repro` to register models, or say where it is "
                 "with --tracking-uri or MLFLOW_TRACKING_URI."
             )
+
+
+def _moved(location: str, own: Path) -> bool:
+    """Whether ``location`` is what :class:`Registry` names ``own``, in another place."""
+    there = _local(location)
+    return location.startswith("file:") and there.parts[-2:] == own.parts[-2:] and there.resolve() != own.resolve()
 
 
 def _local(location: str) -> Path:
