@@ -95,9 +95,10 @@ def write_videos(config: Config, seed: int, target: Path) -> None:
         try:
             for candidate, env in track(filmed, "videos", len(filmed)):
                 film(candidate.policy, env, seed, limit, building / f"{candidate.life}.{candidate.method}.mp4")
-        except RenderingUnavailableError as error:
-            log.warning("no videos: %s", error)
-            (building / "README.txt").write_text(f"No videos: {error}\n")
+        except (RenderingUnavailableError, NotImplementedError) as error:
+            why = str(error) or f"{config.task.env} has no render()."
+            log.warning("no videos: %s", why)
+            (building / "README.txt").write_text(f"No videos: {why}\n")
 
 
 def main(config: Config, _: argparse.Namespace) -> None:

@@ -13,6 +13,7 @@ from postbc.finetune.demonstrations import show
 from postbc.finetune.driver import Arena, finetune
 from postbc.finetune.replay import refuse_mixed_rewards
 from postbc.policies.folder import load_policy
+from postbc.sims import get_task
 from postbc.sims.starts import EVALUATION, LOOK_RUN, TRAINING, seeds
 from postbc.sims.vector import ChunkEnvs
 from postbc.storage.atomic import write_csv
@@ -26,7 +27,8 @@ def arena(config: Config, folder: Path, method: str) -> Arena:
     """Simulators with starts of their own, and others to look at policies from."""
     task, settings = config.task, config.finetune_sim
     held_out = seeds(EVALUATION, LOOK_RUN, settings.evaluate_episodes)
-    run_identity = identity(asdict(task), asdict(settings), config.seed, method, fingerprint(folder))
+    played = get_task(task.env).code  # another environment has other rewards: nothing is gone on with
+    run_identity = identity(asdict(task), asdict(settings), config.seed, method, fingerprint(folder), played)
     return Arena(
         vector=ChunkEnvs.of(task).vector(settings.envs, settings.discount),
         starts=seeds(TRAINING, config.seed, settings.env_steps + 2 * settings.envs),  # an episode has a step at least

@@ -1,6 +1,8 @@
 """Stage ingest: recordings under data/ into the demonstration store."""
 
 import argparse
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 
 from postbc.config import Config
@@ -8,8 +10,8 @@ from postbc.demos.checks import Checker, Expected
 from postbc.demos.ingest import ingest
 from postbc.demos.preparation import Drawing, Preparation
 from postbc.demos.readers import find_sources
-from postbc.demos.store import listed_segments, open_segment
-from postbc.errors import DataError
+from postbc.errors import ConfigError
+from postbc.observation import ObsShape
 from postbc.sims import get_task
 from postbc.storage.atomic import write_json
 from stages import paths
@@ -25,32 +27,28 @@ def recordings(config: Config) -> Path:
     return source
 
 
-def refuse_other_images(config: Config) -> None:
-    """Raise DataError where a policy would learn from images of another size than the simulator shows it."""
+def environment(config: Config) -> ObsShape:
+    """What the simulator shows. Raises ConfigError where it runs at another rate than it would be taken for."""
     task = get_task(config.task.env)
-    arrays, _ = open_segment(paths.DEMOS / listed_segments(paths.DEMOS)[0])
-    key = f"obs/{task.pixels}"
-    if key not in arrays:
-        return
-    env = task.make(**config.task.options)
-    shown, size = env.shape.pixels, arrays[key].shape[1:]
-    env.close()
-    if shown and (*shown[1:], shown[0]) != size:
-        raise DataError(
-            f"{task.pixels} is {size[0]} x {size[1]} pixels of {size[2]}, {task.name} shows {shown[1]} x {shown[2]} of "
-            f"{shown[0]}: ingest.image_size: [{shown[1]}, {shown[2]}] scales recordings to that."
+    if config.task.fps != task.fps:
+        raise ConfigError(
+            f"task.fps = {config.task.fps:g}, and {task.name} runs at {task.fps:g} Hz: an action would last another time than "
+            "the demonstrated one. Record at that rate, or give the environment another."
         )
+    with closing(task.make(**config.task.options)) as env:
+        return env.shape
 
 
 def main(config: Config, _: argparse.Namespace) -> None:
     task, settings = get_task(config.task.env), config.ingest
     drawing = Drawing(task.pixels, task.draw) if task.pixels and task.draw else None
-    prepare = Preparation.of(settings, drawing, task.see)
+    prepare = Preparation.of(settings, drawing, partial(task.require_fit, shape=environment(config)))
     sources = find_sources(recordings(config), settings.filter_key)
     simulator = task.describe(config.task.options)
-    checker = Checker(Expected(config.task.fps, task.action_low, task.action_high, simulator), settings.allow)
+    checker = Checker(
+        Expected(config.task.fps, task.action_low, task.action_high, simulator, task.action_names), settings.allow
+    )
     counts = ingest(sources, paths.DEMOS, checker, settings.max_episodes, prepare)
-    refuse_other_images(config)
     write_json(paths.METRICS / "ingest.json", counts)
     log.info("%d episodes, %d steps", counts["episodes"], counts["steps"])
 

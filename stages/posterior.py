@@ -40,6 +40,10 @@ def main(config: Config, _: argparse.Namespace) -> None:
     )
     run_identity = identity(asdict(config.posterior), (horizon, config.task.history), config.seed, frames.fingerprint)
     checkpoints = Checkpoints(paths.checkpoint("posterior"), run_identity)
+    if frames.episodes == 1 and config.posterior.bootstrap == "trajectory":
+        log.warning(
+            "one demonstration, resampled, is itself: the posterior is of how networks begin; see posterior.bootstrap"
+        )
     model, rows = fit_posterior(frames, horizon, config.posterior, config.seed, checkpoints)
     folds = Checkpoints(paths.checkpoint("calibration"), run_identity)
     found = calibration(config, frames, folds)

@@ -16,7 +16,7 @@ from postbc.demos.readers import find_sources
 from postbc.errors import ConfigError, DataError
 from postbc.storage.atomic import read_json
 
-TASK = Expected(10, (-1.0, -1.0), (1.0, 1.0), {"env_name": "Toy", "env_version": "2"})
+TASK = Expected(10, (-1.0, -1.0), (1.0, 1.0), {"env_name": "Toy", "env_version": "2"}, ("x", "y"))
 LENGTH = 30
 
 
@@ -60,6 +60,7 @@ ONE = {  # what is done to the third of six episodes, the check that finds it, t
     "rate": (lambda e: replace(e, facts={**e.facts, "fps": 30.0}), None),
     "out_of_range": (lambda e: with_action(e, put((7, 1), 1.2)), 7),
     "duplicate_episode": (lambda e: replace(good(0), facts=e.facts), None),
+    "other_order": (lambda e: replace(e, facts={**e.facts, "action_names": ["y", "x"]}), None),
     "timestamps": (lambda e: replace(e, timestamp=np.r_[np.arange(20), 18, np.arange(21, 30)] / 10), 20),
     "off_rate": (lambda e: replace(e, timestamp=np.r_[np.arange(20), np.arange(21, 31)] / 10), 20),
     "frozen": (lambda e: with_position(e, held), 10),
@@ -71,6 +72,7 @@ ALL = {  # what is done to every episode
     "constant_dimension": lambda e: with_action(e, put((slice(None), 1), 0.5)),
     "duplicated_dimension": lambda e: with_action(e, lambda a: a.__setitem__((slice(None), 1), a[:, 0])),
     "saturated": lambda e: with_action(e, put((slice(0, 10), 0), 1.0)),
+    "several_tasks": lambda e: replace(e, facts={**e.facts, "task": f"Lift {e.action[0, 0] > 0}"}),
 }
 
 
@@ -194,3 +196,15 @@ def test_bytes_and_numbers_do_not_lie_under_one_key():
     both = [replace(good(n), obs={**good(n).obs, "top": kind}) for n, kind in enumerate(kinds)]
     assert not [found for found in checker.add(both[0], "a") if found.check == "malformed"]
     assert [found.check for found in checker.add(both[1], "b")] == ["malformed"]
+
+
+def test_actions_of_another_length_can_not_be_allowed():
+    checker = Checker(TASK, ["out_of_range"])
+    (found,) = checker.add(replace(good(0), action=good(0).action[:, :1]), "set: demo_0")
+    assert (found.check, found.message) == ("malformed", "1 numbers, the task takes 2") and checker.stops(found)
+
+
+@pytest.mark.parametrize("names", [["x", "y"], ["left", "right"]])
+def test_names_in_the_tasks_order_and_names_of_ones_own_pass(names):
+    episode = replace(good(0), facts={**good(0).facts, "action_names": names})
+    assert not {one.check for one in findings([episode])} & {"other_order"}

@@ -28,7 +28,7 @@ def demonstrated(tmp_path_factory):
 
 def taken(path, store):
     checker = Checker(Expected(FPS, REACH.action_low, REACH.action_high, REACH.describe({})))
-    ingest(find_sources(path), store, checker, None, Preparation(observe=REACH.observe))
+    ingest(find_sources(path), store, checker, None, Preparation(fit=lambda obs, _: REACH.observe(obs)))
     return list(read_store(store))
 
 

@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_refused_at_the_first_episode(tmp_path):
     for prepare, words in (
         (Preparation({"wrist": "cam"}), "names wrist; the recording has cam, goal, position"),
         (Preparation({"position": "goal"}), "would be called goal"),
-        (Preparation(observe=lambda obs: columns(obs, ("speed",), "toy")), "missing speed.*ingest.keys"),
+        (Preparation(fit=lambda obs, _: columns(obs, ("speed",), "toy")), "missing speed.*ingest.keys"),
     ):
         with pytest.raises(DataError, match=words):
             taken(tmp_path, episodes, prepare)
@@ -101,7 +101,7 @@ def test_what_can_not_be_scaled_is_named(tmp_path, images):
 
 def test_a_task_that_trips_over_a_shape_says_so(tmp_path):
     with pytest.raises(DataError, match=r"ingest\.keys"):
-        taken(tmp_path, [toy_episode(0)], Preparation(observe=lambda obs: obs["goal"][:, 5]))
+        taken(tmp_path, [toy_episode(0)], Preparation(fit=lambda obs, _: obs["goal"][:, 5]))
 
 
 def test_arrays_that_the_key_map_does_not_name_are_left_alone(tmp_path):

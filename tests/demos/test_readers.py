@@ -281,3 +281,27 @@ def test_depth_is_refused_not_cut_off():
     Image.fromarray(np.array([[0, 300], [1000, 40000]], np.uint16)).save(deep, "PNG")
     with pytest.raises(DataError, match=r"depth: images of I;16 are not read"):
         lerobot._pictures([{"bytes": deep.getvalue()}], "depth")
+
+
+@pytest.mark.parametrize(("shaped", "said", "solved"), [(False, False, 1), (True, False, 0), (True, True, 1)])
+def test_success_is_read_from_sparse_rewards_or_said(tmp_path, shaped, said, solved):
+    episode = toy_episode(0)
+    write_robomimic(tmp_path / "demos.hdf5", [episode])
+    with h5py.File(tmp_path / "demos.hdf5", "r+") as file:
+        demo, done = file["data/demo_0"], np.arange(len(episode)) == len(episode) - 1
+        del demo["rewards"]
+        demo["rewards"] = (0.3 + 0.7 * done if shaped else done).astype(np.float32)
+        if said:
+            demo["success"] = done.astype(np.float32)
+    (found,) = find_sources(tmp_path / "demos.hdf5")[0].episodes()
+    assert found.success.sum() == solved
+
+
+def test_the_names_of_an_action_are_kept(tmp_path):
+    write_lerobot(tmp_path / "set", [toy_episode(0)])
+    info = json.loads((tmp_path / "set/meta/info.json").read_text())
+    for names in (["a", "b"], {"motors": ["a", "b"]}):
+        info["features"]["action"]["names"] = names
+        (tmp_path / "set/meta/info.json").write_text(json.dumps(info))
+        (found,) = find_sources(tmp_path / "set")[0].episodes()
+        assert found.facts["action_names"] == ["a", "b"]

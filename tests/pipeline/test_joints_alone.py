@@ -34,7 +34,13 @@ def demonstrated(folder):
     """Frames of two demonstrations."""
     task = get_task(TASK.env)
     collect(Recipe.of(TASK), folder / "demos.hdf5", 2)
-    ingest(find_sources(folder / "demos.hdf5"), folder / "s", at(30), None, Preparation(observe=task.observe))
+    ingest(
+        find_sources(folder / "demos.hdf5"),
+        folder / "s",
+        at(30),
+        None,
+        Preparation(fit=lambda obs, _: task.observe(obs)),
+    )
     convert(read_store(folder / "s"), episode_count(folder / "s"), folder / "d", View(30, "Lift.", task.observe))
     return load_frames(folder / "d", 1)
 

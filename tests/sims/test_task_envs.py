@@ -2,10 +2,13 @@
 
 import subprocess
 import sys
+from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from postbc.compose import load_preset
 from postbc.errors import ConfigError, DataError
 from postbc.sims import TASKS, Dynamics, _load, get_task
 from postbc.sims.starts import EVALUATION, seeds
@@ -50,6 +53,9 @@ def task(request: pytest.FixtureRequest) -> Task:
 @pytest.fixture(scope="module")
 def env(task: Task) -> TaskEnv:
     return task.make()
+
+
+ROOT = Path(__file__).parents[2]
 
 
 def roll(env: TaskEnv, seed: int, steps: int = 12) -> np.ndarray:
@@ -234,3 +240,33 @@ def test_reach_is_slower_with_mass_and_friction():
 
     assert gone(Dynamics(mass=2)) < gone(Dynamics())
     assert gone(Dynamics(friction=2)) < gone(Dynamics())
+
+
+def test_what_a_robot_recorded_is_taken_as_it_is_and_what_others_call_so_is_not():
+    task = get_task("reach")
+    state, goal = np.ones((3, 2), np.float32), np.zeros((3, 2), np.float32)
+    robot = {"agent_pos": state, "environment_state": goal, "intervention": np.zeros((3, 1), np.float32)}
+    assert task.see(robot)[0] is state
+    with pytest.raises(DataError, match="need the observation keys"):
+        task.see({"agent_pos": state})
+
+
+@pytest.mark.parametrize(
+    ("state", "action", "words"), [(3, 2, r"hold 3 \+ 2 .* observes 2 \+ 2"), (2, 3, "actions of 3")]
+)
+def test_recordings_of_other_sizes_than_the_environments_are_refused_at_the_first_one(state, action, words):
+    task = replace(get_task("reach"), observe=lambda obs: (obs["state"], obs["goal"]))
+    shape = task.make().shape
+    fit = {"state": np.zeros((5, 2), np.float32), "goal": np.zeros((5, 2), np.float32)}
+    task.require_fit(fit, 2, shape)
+    with pytest.raises(DataError, match=words):
+        task.require_fit({**fit, "state": np.zeros((5, state), np.float32)}, action, shape)
+    seeing = replace(task, pixels="cam_high")
+    with pytest.raises(DataError, match="need the images cam_high; found state, goal"):
+        seeing.require_fit(fit, 2, shape)
+
+
+@pytest.mark.parametrize("preset", sorted(path.stem for path in (ROOT / "conf" / "task").glob("*.yaml")))
+def test_a_preset_runs_at_the_rate_of_its_environment(preset):
+    wanted = load_preset(preset, ROOT)
+    assert wanted.fps == get_task(wanted.env).fps

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from postbc.sims import get_task
+from postbc.observation import ObsShape
+from postbc.sims import Dynamics, get_task
 from postbc.sims.stepping import Stepping
-from postbc.sims.task import TaskEnv
+from postbc.sims.task import TaskEnv, maker
 from postbc.sims.vector import NO_SEED, ChunkEnvs
 
 DISCOUNT = 0.9
@@ -124,3 +125,39 @@ def test_a_lone_environment_plays_a_chunk_as_soon_as_it_is_begun(stepping: Stepp
     vector.finish()
     assert len(played) == 3
     vector.close()
+
+
+class Falling(TaskEnv):
+    """An environment that ends when something falls, at step 3, as many of Gymnasium's do; rewards are negative."""
+
+    def __init__(self, **_):
+        super().__init__(ObsShape(1, 0), [-1.0], [1.0])
+
+    def _start(self, seed):
+        self._t = 0
+
+    def observe(self):
+        return {"agent_pos": np.array([self._t], np.float32), "environment_state": np.zeros(0, np.float32)}
+
+    def _advance(self, action):
+        self._t += 1
+        return self.observe(), -float(self._t), self._t == 3, False, {"is_success": False}
+
+    def idle_action(self):
+        return np.zeros(1)
+
+
+@pytest.mark.parametrize("latency", [0, 1])
+def test_a_failure_ends_an_episode_like_its_time_limit_and_the_best_reward_may_be_negative(latency):
+    make = maker("falling", Falling)
+    vector = ChunkEnvs(lambda **kwargs: make(Dynamics(latency=latency), **kwargs), 2, 10, Stepping.SERIAL, 1).vector(
+        1, 0.9
+    )
+    vector.reset([0])
+    steps = [vector.step(np.zeros((1, 2, 1))) for _ in range(2)]
+    vector.close()
+    assert [(bool(s.terminated[0]), bool(s.truncated[0]), int(s.steps[0])) for s in steps] == [
+        (False, False, 2),
+        (False, True, 1),
+    ]
+    assert [float(s.best[0]) for s in steps] == [-1.0, -1.0]

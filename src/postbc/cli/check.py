@@ -37,7 +37,9 @@ def check(
     if task:
         wanted = load_preset(task) or default_task(task)
         known = get_task(wanted.env)
-        expected = Expected(wanted.fps, known.action_low, known.action_high, known.describe(wanted.options))
+        expected = Expected(
+            wanted.fps, known.action_low, known.action_high, known.describe(wanted.options), known.action_names
+        )
     checker, found = Checker(expected, allow or ()), list[Finding]()
     sources = find_sources(path, filter_key)
     for source in track(sources, "check", len(sources)):

@@ -80,7 +80,7 @@ def held_out_frames(config: "Config") -> "Frames | None":
     sources = find_sources(Path(config.ingest.source), config.ingest.filter_key)
     recorded = ((episode, str(source.path)) for source in sources for episode in source.episodes())
     task = get_task(config.task.env)
-    prepare = Preparation.of(config.ingest, None, task.see)  # what is drawn comes with task.images
+    prepare = Preparation.of(config.ingest)  # what is drawn comes with task.images
     rest = [prepare.pictured(prepare.named(*one)) for one in islice(recorded, config.ingest.max_episodes, None)]
     parts = [(*task.see(e.obs), e.action, task.images(e.obs)) for e in rest]
     return stack_frames(parts, config.task.fps, config.task.history) if parts else None

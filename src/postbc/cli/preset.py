@@ -13,7 +13,7 @@ from postbc.errors import ConfigError
 PRESET = """\
 # @package _global_
 # {env}, success: {success}.
-# Demonstrations: postbc collect data/{name}/demos.hdf5 --task {name}
+# Demonstrations: {source}
 task:
   name: {name}
   env: {env}
@@ -52,12 +52,16 @@ def preset(
         raise ConfigError(f"{path} exists; edit it, or delete it first.")
     words = instruction or f"{wanted.name.split('metaworld-')[-1].replace('-', ' ').replace('_', ' ').capitalize()}."
     facts = {"name": wanted.name, "env": wanted.env, "fps": wanted.fps, "max_steps": wanted.max_steps}
+    data = f"data/{wanted.name}"
+    source = (
+        f"postbc collect {data}/demos.hdf5 --task {wanted.name}" if known.operators() else f"recordings below {data}"
+    )
     facts["chunk"] = replace(wanted, chunk=chunk).chunk  # refused where it is impossible
     replay = "replay: false, " if known.dense else ""  # its reward in simulation is another than a robot's
-    atomic_write(path, PRESET.format(**facts, instruction=_scalar(words), success=known.success, replay=replay))
-    typer.echo(
-        f"{path} written. Next: postbc collect data/{wanted.name}/demos.hdf5 --task {wanted.name}; dvc add data;"
+    atomic_write(
+        path, PRESET.format(**facts, instruction=_scalar(words), success=known.success, replay=replay, source=source)
     )
+    typer.echo(f"{path} written. Next: {source}; dvc add data;")
     typer.echo(f"in params.yaml `task: {wanted.name}`; dvc repro.")
 
 

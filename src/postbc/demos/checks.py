@@ -40,6 +40,7 @@ CHECKS = {
     "other_simulator": (Severity.ERROR, "another simulator, version, control rate or controller than is installed"),
     "rate": (Severity.ERROR, "recorded at another rate than the task's"),
     "out_of_range": (Severity.ERROR, "actions beyond the task's limits"),
+    "other_order": (Severity.ERROR, "an action whose numbers are the task's, in another order"),
     "duplicate_episode": (Severity.ERROR, "the same actions and observations as an episode before"),
     "timestamps": (Severity.ERROR, "timestamps that stand still or run backwards"),
     "off_rate": (Severity.WARNING, "timestamps more than a fifth of a step off the rate"),
@@ -50,6 +51,7 @@ CHECKS = {
     "saturated": (Severity.WARNING, "actions at their limit in a fifth of the frames or more"),
     "length_outlier": (Severity.WARNING, "an episode a third or three times as long as the median"),
     "no_success": (Severity.WARNING, "an episode without success among others with"),
+    "several_tasks": (Severity.WARNING, "episodes of different instructions, which no policy here reads"),
     "absolute_or_delta": (Severity.NOTE, "actions that follow positions, or their changes"),
 }  # fmt: skip
 NEVER_ALLOWED = {"unreadable", "malformed"}
@@ -96,6 +98,7 @@ class Expected:
     low: tuple[float, ...] | None = None  # action limits
     high: tuple[float, ...] | None = None
     simulator: Mapping[str, Any] | None = None  # robomimic's env_args of the one that is installed
+    action: tuple[str, ...] | None = None  # names of the action's numbers
 
 
 @dataclass
@@ -135,6 +138,7 @@ class Checker:
             raise ConfigError(f"{', '.join(strange)}: no check that can be allowed; these can: {', '.join(allowed)}.")
         self.lengths: list[tuple[str, int]] = []  # where, steps: names may repeat
         self.unsolved: list[str] = []
+        self._tasks: dict[str, int] = {}  # instruction: episodes
         self._seen: dict[str, str] = {}
         self._simulators: dict[str, str] = {}  # env_args and how they differ from what is expected
         self._layout: dict[str, str] | None = None
@@ -200,8 +204,11 @@ class Checker:
             return
         low, high = np.array(self.expected.low), np.array(self.expected.high)
         if len(low) != episode.action.shape[1]:
-            yield Finding("out_of_range", where, f"{episode.action.shape[1]} numbers, the task takes {len(low)}")
+            yield Finding("malformed", where, f"{episode.action.shape[1]} numbers, the task takes {len(low)}")
             return
+        said, wanted = episode.facts.get("action_names"), list(self.expected.action or ())
+        if said and said != wanted and sorted(said) == sorted(wanted):
+            yield Finding("other_order", where, f"recorded as {', '.join(said)}; the task has {', '.join(wanted)}")
         beyond = (episode.action < low - 1e-4 * (high - low)) | (episode.action > high + 1e-4 * (high - low))
         if beyond.any():
             frame, number = map(int, np.argwhere(beyond)[0])
@@ -214,6 +221,8 @@ class Checker:
         self.lengths.append((where, len(episode)))
         if not episode.success.any():
             self.unsolved.append(where)
+        if told := str(episode.facts.get("task") or ""):
+            self._tasks[told] = self._tasks.get(told, 0) + 1
         same = np.array([(action[:, i : i + 1] == action).all(0) for i in range(size)])
         low, high = action.min(0), action.max(0)
         if self._low is None or self._high is None or self._same is None:
@@ -252,7 +261,13 @@ class Checker:
                 found.append(Finding("length_outlier", where, f"{length} steps, the median is {median:g}", "length"))
         if len(self.unsolved) < len(self.lengths):  # where none succeeds, success was not recorded
             found += [Finding("no_success", where, "it holds no success", "success") for where in self.unsolved]
-        return found + self._convention()
+        return [*found, *self._instructions(), *self._convention()]
+
+    def _instructions(self) -> Iterator[Finding]:
+        """Several of them."""
+        if len(self._tasks) > 1:
+            said = "; ".join(f"{count} of {told!r}" for told, count in sorted(self._tasks.items()))
+            yield Finding("several_tasks", EVERYWHERE, said, "task")
 
     def _convention(self) -> list[Finding]:
         """Whether actions follow what is observed next, or its change: absolute targets, or deltas."""

@@ -41,6 +41,8 @@ def _checked(
             taken += 1
             facts = {**episode.facts, "source": source.path.name, "sha256": digest}
             yield digest, replace(prepare.pictured(episode), facts=facts)
+        if taken == limit:
+            log.info("ingest.max_episodes = %d: what follows in %s is left out", limit, source.path)
 
 
 def _segments(episodes: Iterator[tuple[str, Episode]]) -> Iterator[tuple[str, list[Episode]]]:

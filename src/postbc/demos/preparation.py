@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 
@@ -30,13 +29,15 @@ class Preparation:
     keys: Mapping[str, str | None] = field(default_factory=dict)
     image_size: tuple[int, int] | None = None
     drawing: Drawing | None = None
-    observe: Callable[[Recorded], Any] | None = None  # the task's: raises DataError where it misses something
+    fit: Callable[[Recorded, int], None] | None = None  # the task's: raises DataError for what it can not be trained on
 
     @classmethod
-    def of(cls, settings: IngestConfig, drawing: Drawing | None, observe: Callable[[Recorded], Any]) -> "Preparation":
+    def of(
+        cls, settings: IngestConfig, drawing: Drawing | None = None, fit: Callable[[Recorded, int], None] | None = None
+    ) -> "Preparation":
         """What params.yaml asks for, and the task needs."""
         size = settings.image_size
-        return cls(settings.keys, (size[0], size[1]) if size else None, drawing, observe)
+        return cls(settings.keys, (size[0], size[1]) if size else None, drawing, fit)
 
     def named(self, episode: Episode, where: str) -> Episode:
         """``episode`` with the task's keys. Raises DataError for a key that is not there or a name that is taken."""
@@ -52,12 +53,12 @@ class Preparation:
         return replace(episode, obs={name: episode.obs[key] for key, name in names.items() if name is not None})
 
     def refuse_unfit(self, episode: Episode, where: str) -> None:
-        """Raise DataError where the task can not read ``episode``, which has its names: before more is read."""
-        if self.observe is None:
+        """Raise DataError where the task can not use ``episode``, which has its names: before more is read."""
+        if self.fit is None:
             return
         try:
-            self.observe(episode.obs)
-        except (DataError, IndexError, ValueError, TypeError) as error:
+            self.fit(self.pictured(episode).obs, episode.action.shape[1])
+        except (DataError, LookupError, ValueError, TypeError) as error:
             raise DataError(f"{where}: {error} `ingest.keys` gives recorded observations the task's names.") from error
 
     def pictured(self, episode: Episode) -> Episode:

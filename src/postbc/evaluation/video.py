@@ -53,9 +53,15 @@ def encode(images: Iterator[np.ndarray], fps: float, path: Path) -> None:
         for image in images:
             if stream is None:
                 stream = container.add_stream("libx264", rate=Fraction(fps).limit_denominator(1000))
-                stream.height, stream.width, stream.pix_fmt = image.shape[0], image.shape[1], "yuv420p"
+                # Colours have half of the resolution, so that sizes are even.
+                stream.height, stream.width, stream.pix_fmt = (
+                    image.shape[0] // 2 * 2,
+                    image.shape[1] // 2 * 2,
+                    "yuv420p",
+                )
                 stream.options = {"crf": "26", "threads": "1"}
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")))
+            even = np.ascontiguousarray(image[: stream.height, : stream.width])
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(even, format="rgb24")))
         if stream is not None:
             container.mux(stream.encode())
 

@@ -269,7 +269,7 @@ def check(metrics: Metrics, config: FinetuneConfig, env_steps: int) -> None:
     if abs(metrics.get("q", 0.0)) > largest:
         raise TrainingDivergedError(
             f"{after}: the mean value is {metrics['q']:.0f}, where {largest / EXPLODED:.0f} is the most that the discount "
-            "allows. Lower learning_rate, tau or updates_per_chunk."
+            "allows with rewards from -1 to 1. Scale the environment's, or lower learning_rate, tau or updates_per_chunk."
         )
     if metrics.get("temperature", 0.0) > HOTTEST:
         raise TrainingDivergedError(

@@ -14,12 +14,12 @@ import numpy as np
 
 from postbc.demos.episode import Episode
 from postbc.demos.store import commit, compact, episode_count, listed_segments, write_segment
+from postbc.observation import INTERVENTION
 from postbc.storage.atomic import append
 from postbc.storage.journal import read_lines
 
 Step = dict[str, Any]
 JOURNAL = ".jsonl"
-INTERVENTION = "intervention"  # (T, 1), 1 where a person had the arm: kept beside what was observed
 
 
 def _packed(value: np.ndarray) -> Any:

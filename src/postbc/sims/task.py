@@ -4,10 +4,13 @@ Shapes: ``S`` the robot's own state, ``V`` the state of the things around it, ``
 steps.
 """
 
+import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import sha256
 from importlib import metadata
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import gymnasium as gym
@@ -16,7 +19,7 @@ from numpy.typing import NDArray
 
 from postbc.errors import ConfigError, DataError
 from postbc.features import Features, size
-from postbc.observation import ENVIRONMENT, PIXELS, STATE, ObsShape
+from postbc.observation import ENVIRONMENT, INTERVENTION, PIXELS, STATE, ObsShape
 from postbc.sims.stepping import Stepping
 
 Array = NDArray[Any]
@@ -60,8 +63,9 @@ class TaskEnv(gym.Env):
     Where there is a camera, ``pixels`` (h, w, C), uint8, beside them.
 
     ``reset(seed=…)`` gives an initial state that depends on the seed alone. ``step`` returns a reward of 0 or
-    1 unless the task says otherwise, ``terminated`` at success, never ``truncated`` (the caller keeps the
-    time limit), and ``info["is_success"]``. A subclass implements what raises NotImplementedError here.
+    1 unless the task says otherwise, ``terminated`` at success alone, ``truncated`` at a failure after which
+    nothing can be done (the caller keeps the time limit), and ``info["is_success"]``. A subclass implements what
+    raises NotImplementedError here.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
@@ -91,7 +95,10 @@ class TaskEnv(gym.Env):
     def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step under ``action`` (A,), clipped to the bounds."""
         self._actions.append(np.array(action, np.float64))
-        return self._advance(action)
+        observation, reward, terminated, truncated, info = self._advance(action)
+        # Were a failure an end, whose value is 0, while every step costs something, failing soon would be learned.
+        failed = terminated and not info["is_success"]
+        return observation, reward, terminated and not failed, truncated or failed, info
 
     def save(self) -> dict[str, Array]:
         """Everything that decides what happens next: the initial state's seed and the actions since, ``actions`` (t, A).
@@ -176,9 +183,20 @@ class Task:
     operators: Callable[[], Mapping[str, OperatorFactory]] = field(default=_no_operators)
     stepping: Callable[[], Stepping] = field(default=_serial)  # best for several side by side, as measured
 
+    @property
+    def code(self) -> str:
+        """What decides how an episode goes: releases of the simulator, and hex sha256 of the module that describes the task."""
+        source = Path(sys.modules[self.observe.__module__].__file__ or "")
+        return f"{self.versions()} {sha256(source.read_bytes()).hexdigest()}"
+
+    @property
+    def action_names(self) -> tuple[str, ...] | None:
+        """What the numbers of an action are called, where they have names."""
+        return tuple(one.name for one in self.features.action) if self.features else None
+
     def see(self, recorded: Mapping[str, Array]) -> tuple[Array, Array]:
         """States (T, S) and (T, V) of an episode that the task recorded, or a robot: it keeps what its policy read."""
-        if STATE not in recorded:
+        if STATE not in recorded or INTERVENTION not in recorded:
             return self.observe(recorded)
         state = recorded[STATE]
         return state, recorded.get(ENVIRONMENT, np.zeros((len(state), 0), np.float32))
@@ -187,9 +205,29 @@ class Task:
         """The camera images of an episode, recorded or drawn: (T, h, w, C) uint8; None for a task without a camera."""
         if self.pixels and PIXELS in recorded:  # a robot's
             return recorded[PIXELS]
-        if self.pixels is None or self.pixels in recorded or self.draw is None:
+        if self.pixels is None or self.pixels in recorded:
             return recorded[self.pixels] if self.pixels else None
+        if self.draw is None:
+            raise DataError(
+                f"demonstrations of {self.name} need the images {self.pixels}; found {', '.join(recorded)}."
+            )
         return self.draw(recorded)
+
+    def require_fit(self, recorded: Mapping[str, Array], action: int, shape: ObsShape) -> None:
+        """Raise DataError unless an episode, of actions of so many numbers, is of the environment's sizes ``shape``."""
+        states, pixels = self.see(recorded), self.images({key: values[:1] for key, values in recorded.items()})
+        found = [values.shape[1] for values in states]
+        if found != [shape.state, shape.environment] or action != len(self.action_low):
+            raise DataError(
+                f"demonstrations hold {found[0]} + {found[1]} observed numbers and actions of {action}; {self.name} observes "
+                f"{shape.state} + {shape.environment} and takes {len(self.action_low)}."
+            )
+        shown = shape.pixels and (*shape.pixels[1:], shape.pixels[0])
+        if pixels is not None and shown and pixels.shape[1:] != shown:
+            raise DataError(
+                f"{self.pixels} is {pixels.shape[1]} x {pixels.shape[2]} pixels of {pixels.shape[3]}, {self.name} shows "
+                f"{shown[0]} x {shown[1]} of {shown[2]}: ingest.image_size: [{shown[0]}, {shown[1]}] scales recordings to that."
+            )
 
     def describe(self, options: Mapping[str, Any]) -> dict[str, Any]:
         """Robomimic's ``env_args`` of the task with ``options``, and ``versions`` beside them; JSON-able."""

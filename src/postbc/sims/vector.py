@@ -77,7 +77,7 @@ class ChunkEnv(gym.Env):
             self._history.add(observation)
             total += self.discount**executed * float(reward)
             executed, self._steps = executed + 1, self._steps + 1
-            self._best = max(self._best, float(reward))
+            self._best = float(reward) if self._steps == 1 else max(self._best, float(reward))
             if terminated or truncated or self._steps >= self.max_steps:
                 break
         truncated = not terminated and (truncated or self._steps >= self.max_steps)

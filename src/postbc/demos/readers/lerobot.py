@@ -105,9 +105,17 @@ def _episode(path: Path, info: Row, features: Row, row: Row) -> Episode:
     if "action" not in columns:
         raise DataError(f"{where}: there is no action.")
     facts = {"name": f"episode_{number}", "fps": row["fps"], "task": "; ".join(map(str, row.get("tasks") or []))}
+    if names := _names(features["action"].get("names")):
+        facts["action_names"] = names
     clock = columns.get("timestamp")
     timestamp = None if clock is None else clock.reshape(count).astype(np.float64)
     return Episode(columns["action"], obs, reward.astype(np.float32), success > 0, facts, timestamp)
+
+
+def _names(said: Any) -> list[str]:
+    """What a feature's numbers are called: a list, or a list under a name of its own."""
+    (found,) = said.values() if isinstance(said, dict) and len(said) == 1 else (said,)
+    return list(found) if isinstance(found, list) and all(isinstance(name, str) for name in found) else []
 
 
 def _used(features: Row) -> Row:

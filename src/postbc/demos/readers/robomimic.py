@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import h5py
+import numpy as np
 
 from postbc.demos.episode import Episode
 from postbc.demos.readers.hdf5 import array, group, number, plain, strings, tree
@@ -63,8 +64,9 @@ def _episode(demo: h5py.Group, path: Path, name: str, recorded: dict[str, str]) 
             f"{where}: it holds simulator states without observations; robomimic's dataset_states_to_obs adds them."
         )
     reward = array(demo, "rewards", where)
-    # The sparse reward is 1 exactly where the task is done; `postbc export` says so itself, for rewards that are not sparse.
-    success = array(demo, "success", where) if "success" in demo else reward
+    # The sparse reward is 1 exactly where the task is done; of any other it has to be said (`postbc export` does).
+    sparse = bool(np.isin(reward, (0, 1)).all())
+    success = array(demo, "success", where) if "success" in demo else reward if sparse else np.zeros_like(reward)
     own = {key: plain(value) for key, value in sorted(demo.attrs.items()) if key != "model_file"}
     said = {**recorded, **own}  # what an episode says of itself counts
     return Episode(
