@@ -1,7 +1,7 @@
 """Stage evaluate: every policy at every step of its life, on held-out starts paired between methods; one video each."""
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
@@ -9,6 +9,7 @@ from typing import Any
 
 from postbc.config import Config
 from postbc.config.robot import SIMULATED
+from postbc.errors import RenderingUnavailableError
 from postbc.evaluation.coverage import compare, cover
 from postbc.evaluation.lives import Candidate, evaluate_all
 from postbc.evaluation.samples import action_samples
@@ -20,7 +21,7 @@ from postbc.policies.policy import Latent, Policy
 from postbc.progress import track
 from postbc.robots.environment import twin_env
 from postbc.sims import get_task
-from postbc.sims.rendering import RenderingUnavailableError, choose_backend
+from postbc.sims.rendering import choose_backend
 from postbc.sims.starts import EVALUATION, VERSION, seeds
 from postbc.sims.vector import ChunkEnvs, ChunkVector
 from postbc.storage.atomic import atomic_folder, write_csv, write_json
@@ -77,7 +78,9 @@ def coverage(policies: dict[str, Policy], vector: ChunkVector, starts: list[int]
     return compare({m: cover(policy, vector, starts, tries, f"coverage {m}") for m, policy in policies.items()})
 
 
-def write_videos(config: Config, seed: int, target: Path) -> None:
+def write_videos(
+    config: Config, places: Sequence[ChunkEnvs | None], played: Sequence[Candidate], seed: int, target: Path
+) -> None:
     """Film the episode of ``seed`` for every life; says why not where nothing can be rendered."""
     limit = min(config.evaluate.video_steps, config.task.max_steps)
     with atomic_folder(target) as building, ExitStack() as stack:
@@ -85,11 +88,11 @@ def write_videos(config: Config, seed: int, target: Path) -> None:
             SpreadStrip(stack.enter_context(closing(envs.make_task())), paths.POSTERIOR, limit)
             if envs and limit
             else None
-            for envs in environments(config)
+            for envs in places
         )
         filmed = [
             (candidate, env)
-            for candidate in candidates(config)
+            for candidate in played
             if not candidate.life.endswith("_on_robot") and (env := robot if candidate.on_robot else sim)
         ]
         try:
@@ -105,12 +108,11 @@ def main(config: Config, _: argparse.Namespace) -> None:
     choose_backend()
     starts = seeds(EVALUATION, 0, config.evaluate.episodes)
     workers = min(config.evaluate.workers, len(starts))
+    places, played = environments(config), list(candidates(config))
     with ExitStack() as stack:
-        sim, robot = (
-            stack.enter_context(closing(envs.vector(workers))) if envs else None for envs in environments(config)
-        )
+        sim, robot = (stack.enter_context(closing(envs.vector(workers))) if envs else None for envs in places)
         assert sim is not None  # noqa: S101 - narrows the type
-        table: dict[str, Any] = dict(evaluate_all(candidates(config), sim, robot, starts))
+        table: dict[str, Any] = dict(evaluate_all(played, sim, robot, starts))
         policies, settings = covering(config), config.evaluate
         if settings.coverage_starts:
             chosen = starts[: settings.coverage_starts]
@@ -118,7 +120,7 @@ def main(config: Config, _: argparse.Namespace) -> None:
     write_csv(paths.PLOTS / "actions.csv", action_samples(policies, paths.POSTERIOR))
     table |= {"simulator": simulator(config), "policies": fingerprints(config)}
     write_json(paths.METRICS / "evaluation.json", table)
-    write_videos(config, starts[0], paths.VIDEOS)
+    write_videos(config, places, played, starts[0], paths.VIDEOS)
 
 
 if __name__ == "__main__":

@@ -7,6 +7,7 @@ PostbcError
 ├── MismatchError        two artifacts do not belong together (fingerprints differ)
 ├── TrainingDivergedError  a loss or a parameter is no longer finite
 ├── LearnerLostError the process that learns is gone
+├── RenderingUnavailableError  no OpenGL library draws off screen here
 ├── RegistryError        MLflow holds no such model, version or alias
 └── RobotError           the robot path refuses
     ├── NotArmedError    no valid arming token
@@ -43,6 +44,10 @@ class TrainingDivergedError(PostbcError):
 
 class LearnerLostError(PostbcError):
     """The process that learns is gone."""
+
+
+class RenderingUnavailableError(PostbcError):
+    """No OpenGL library draws off screen here."""
 
 
 class RegistryError(PostbcError):

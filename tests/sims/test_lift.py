@@ -5,10 +5,9 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from postbc.errors import ConfigError
+from postbc.errors import ConfigError, RenderingUnavailableError
 from postbc.sims import Dynamics, get_task
 from postbc.sims.demonstrators.recording import Episode, play
-from postbc.sims.rendering import RenderingUnavailableError
 from postbc.sims.tasks.lift import SCENE
 from postbc.sims.tasks.panda import PandaEnv
 

@@ -1,6 +1,6 @@
 """Every policy at every step of its life, on starts that nobody trained on, the same for all."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,7 +21,7 @@ class Candidate:
 
 
 def evaluate_all(
-    candidates: Iterator[Candidate], sim: ChunkVector, robot: ChunkVector | None, seeds: list[int]
+    candidates: Iterable[Candidate], sim: ChunkVector, robot: ChunkVector | None, seeds: list[int]
 ) -> dict[str, dict[str, dict[str, Any]]]:
     """``<life>.<method>`` → success with interval and cost, and ``difference.<life>``: postbc minus bc, paired."""
     table: dict[str, dict[str, dict[str, Any]]] = {}

@@ -10,7 +10,7 @@ import queue
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -89,8 +89,6 @@ class RobotVector:
     def __init__(self, env: RobotEnv, pace: Pace, history: int, discount: float) -> None:
         self.env, self.pace, self.discount = env, pace, discount
         self._history = History(history)
-        self.chunk_shape = (pace.chunk, *env.action_space.shape)
-        self.obs_dim = replace(env.shape, history=history).row
         self.playing = np.array([NO_SEED])
         self._starts: Iterator[int] = iter(())
         self._used = 0

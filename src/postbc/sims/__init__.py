@@ -30,7 +30,7 @@ def _load(module: str, name: str) -> Task:
 
 
 def _getter(module: str, name: str) -> Callable[[], Task]:
-    """A function that imports ``postbc.sims.<module>`` and returns what its ``task(name)`` does."""
+    """A function that imports ``postbc.sims.tasks.<module>`` and returns what its ``task(name)`` does."""
     return lambda: _load(module, name)
 
 

@@ -8,14 +8,10 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from postbc.errors import PostbcError
+from postbc.errors import RenderingUnavailableError
 
 BACKENDS: Final = {"egl": ("libEGL.so.1",), "osmesa": ("libOSMesa.so.8", "libOSMesa.so.6", "libOSMesa.so")}
 SIZE: Final = 256  # pixels, both ways
-
-
-class RenderingUnavailableError(PostbcError):
-    """No OpenGL library draws off screen here."""
 
 
 def _unavailable(reason: str) -> RenderingUnavailableError:

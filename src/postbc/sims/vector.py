@@ -117,7 +117,6 @@ class Environments(Protocol):
     """What a finetuner plays in: simulators side by side, or one robot."""
 
     n: int
-    chunk_shape: tuple[int, ...]
 
     @property
     def used(self) -> int:
@@ -154,7 +153,6 @@ class ChunkVector:
     def __init__(self, make: Sequence[Callable[[], ChunkEnv]], stepping: Stepping) -> None:
         self._vector: Any = vector_env(make, stepping)
         self.n = len(make)
-        self.chunk_shape: tuple[int, ...] = self._vector.single_action_space.shape
         self.obs_dim = int(self._vector.single_observation_space.shape[0])
 
     def reset(self, starts: Sequence[int]) -> Array:
@@ -167,7 +165,7 @@ class ChunkVector:
 
     def save(self) -> dict[str, Any]:
         """Where every environment stands: which of its starts it plays, and the chunks played from it (k, H, A)."""
-        empty = np.zeros((0, *self.chunk_shape), np.float32)
+        empty = np.zeros((0, *self._vector.single_action_space.shape), np.float32)
         played = {i: torch.from_numpy(np.stack(own) if own else empty) for i, own in enumerate(self._played)}
         return {"begun": self._begun.tolist(), "played": played}
 
