@@ -155,6 +155,8 @@ def verdict(values: Sequence[np.ndarray]) -> str:
         return "too few"
     value, low, high = interval(values)
     word = "more" if low > 0 else "less" if high < 0 else "undecided"
+    if low == high:  # values that happen to be the same say nothing of how far others would be
+        word = "undecided"
     return f"{value:+.0f} ({low:+.0f} to {high:+.0f}) {word}".replace("-", "−")
 
 

@@ -95,7 +95,7 @@ def tuned(policy: Policy, trial: Trial, vector: ChunkVector, starts: list[int]) 
     config, task = FINETUNERS[trial.finetuner], setting(SETTINGS[trial.setting][0])
     looks, training = seeds(EVALUATION, LOOK_RUN, LOOK_EPISODES), seeds(TRAINING, trial.seed, 2 * config.env_steps)
     learner, played = (
-        build_learner(policy.model, config, trial.seed),
+        build_learner(policy.model, config, trial.seed, get_task(task.env).dense),
         ChunkEnvs.of(task).vector(config.envs, config.discount),
     )
     with closing(played), scratch() as checkpoints:

@@ -41,7 +41,9 @@ def arena(config: Config, folder: Path, method: str) -> Arena:
 def main(config: Config, options: argparse.Namespace) -> None:
     refuse_mixed_rewards(config)
     folder = paths.PRETRAINED / options.method
-    learner = build_learner(load_policy(folder).model, config.finetune_sim, config.seed)
+    learner = build_learner(
+        load_policy(folder).model, config.finetune_sim, config.seed, get_task(config.task.env).dense
+    )
     where = arena(config, folder, options.method)
     if config.finetune_sim.demonstrations:
         log.info(

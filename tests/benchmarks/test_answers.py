@@ -59,14 +59,16 @@ def test_signs_and_verdicts(results):
     results(cells(5))
     assert asked("PostBC against BC, one try").startswith("−") and asked("PostBC against BC, one try").endswith("less")
     assert asked("PostBC against BC, w = 0").endswith("undecided")
-    assert asked("PostBC against BC, starts ever solved") == "+50 (+50 to +50) more"
-    assert asked("PostBC against matched σ-BC, of starts dead under BC") == "+50 (+50 to +50) more"
+    assert asked("PostBC against BC, starts ever solved") == "+50 (+50 to +50) undecided"
+    assert asked("PostBC against matched σ-BC, of starts dead under BC") == "+50 (+50 to +50) undecided"
 
 
 def test_pusht_is_judged_by_its_reward(results):
     results([*cells(5), *cells(5, task="pusht", bonus=0.2)])
     assert asked("PostBC against BC, starts ever solved").startswith("+40")  # PushT's best of 4: 0.4 more, 0.1 less
-    assert asked("PostBC against matched σ-BC, of starts dead under BC") == "+50 (+50 to +50) more"  # of Lift alone
+    assert (
+        asked("PostBC against matched σ-BC, of starts dead under BC") == "+50 (+50 to +50) undecided"
+    )  # of Lift alone
     by_task = {task: answers.cell(rows, "bc") for (task, _), rows in answers.complete().items()}
     assert by_task["lift"] == "50 / 48 / 50 (1.00)"
     assert by_task["pusht"] == "70 / 70 / 50 (1.00)"

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from postbc.evaluation.rollouts import difference, evaluate, summary
+from postbc.evaluation.lives import Candidate, evaluate_all
+from postbc.evaluation.rollouts import Outcome, difference, evaluate, summary
 from postbc.evaluation.statistics import paired_difference, wilson
 from postbc.evaluation.video import film
 from postbc.policies.diffusion import DiffusionPolicy
@@ -29,6 +30,23 @@ def policy(task):
     env = task.make()
     shape = PolicyShape(env.shape, 2, 2, 16, 1, 10, 3)
     return Policy(DiffusionPolicy(shape), Latent.SAMPLE).eval()
+
+
+class Going:
+    """Straight to the goal, at a share of the speed."""
+
+    normal_dim = 1
+
+    def __init__(self, speed):
+        self.speed = speed
+
+    def act(self, obs, normal):
+        way = (obs[:, 2:4] - obs[:, :2]) / 0.08
+        return (self.speed * way.clamp(-1, 1))[:, None].expand(-1, 2, -1)
+
+
+def outcomes_of(successes):
+    return [Outcome(n, success, n / 2, n + 1) for n, success in enumerate(successes)]
 
 
 def test_wilson_against_published_values():
@@ -62,6 +80,31 @@ def test_equal_outcomes_differ_by_nothing():
     value, low, high = paired_difference(a, b)
     assert value == 0
     assert low <= 0 <= high
+
+
+def test_outcomes_that_agree_make_a_difference_surer():
+    """The same 25 of 50 each: pairs that agree more than by chance, as from the same starts, by chance, and less."""
+    widths = []
+    for a, b in (pairs(20, 5, 5, 20), pairs(13, 12, 12, 13), pairs(5, 20, 20, 5)):
+        _, low, high = paired_difference(a, b)
+        widths.append(high - low)
+    assert widths[0] < 0.8 * widths[1] < 0.8 * widths[2] * 0.95
+
+
+def test_the_difference_is_postbc_minus_bc(task):
+    never, sometimes = (outcomes_of([False, False, False]), outcomes_of([True, False, True]))
+    assert difference(never, sometimes)["success"] == pytest.approx(2 / 3)
+    assert summary(sometimes) | {"low": 0, "high": 0} == {
+        "success": pytest.approx(2 / 3), "low": 0, "high": 0, "episodes": 3, "mean_max_reward": 0.5, "mean_steps": 2.0,
+    }  # fmt: skip
+    vector = ChunkEnvs(task.make, 2, 40).vector(2)
+    idle, going = Going(0.0), Going(1.0)
+    table = evaluate_all(
+        [Candidate("p", "bc", idle, 0), Candidate("p", "postbc", going, 0)], vector, None, list(range(12))
+    )
+    vector.close()
+    assert table["p"]["postbc"]["success"] > table["p"]["bc"]["success"] == 0
+    assert table["difference"]["p"]["success"] == pytest.approx(table["p"]["postbc"]["success"])
 
 
 def test_an_episode_does_not_depend_on_how_many_run_beside_it(task, policy):

@@ -203,3 +203,16 @@ def test_a_rollout_knows_what_followed_and_the_scale_of_rewards_does_not_matter(
     small, large = played(1.0), played(100.0)
     assert large["reward_std"] == pytest.approx(100 * small["reward_std"])
     assert large["value_loss"] == pytest.approx(small["value_loss"])
+
+
+def test_what_ends_at_a_time_limit_is_over_and_goes_on_in_value():
+    learner = build_learner(DiffusionPolicy(replace(SHAPE, inference_steps=4)).eval(), CONFIG, 0)
+    obs = torch.zeros(3, 2)
+    choice, _ = learner.act(obs, False)
+    ends, limits = np.array([True, False, False]), np.array([False, True, False])
+    zeros, steps = np.zeros((3, 2), np.float32), np.full(3, 2)
+    learner.store(
+        obs, choice, Transition(zeros, zeros, np.zeros(3), ends, limits, steps, ends, np.zeros(3), np.arange(3))
+    )
+    assert learner.played["over"][0].tolist() == [True, True, False]
+    assert learner.played["bootstrap"][0].tolist() == pytest.approx([0.0, CONFIG.discount**2, CONFIG.discount**2])

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import torch
 
-from postbc.config import FinetuneConfig
+from postbc.config import DppoConfig, FinetuneConfig
 from postbc.errors import IntegrityError
 from postbc.finetune.algorithms import build_learner
 from postbc.finetune.artifact import continue_from, env_steps, save_finetuned
@@ -150,6 +150,54 @@ def test_the_noise_is_bounded_and_exploring_is_clipped_normal(learner):
     assert torch.equal(chunk, learner.model.sample(obs, played))
 
 
+def test_first_the_noise_is_that_of_the_pretrained_policy_then_the_actors(learner, tmp_path):
+    obs = torch.zeros(4000, 4)
+    first, _ = learner.act(obs, True)
+    bound = CONFIG.noise_bound
+    clipped = torch.randn(100_000, generator=torch.Generator().manual_seed(0)).clamp(-bound, bound)
+    assert float(first.std()) == pytest.approx(float(clipped.std()), rel=0.02) and float(first.mean().abs()) < 0.05
+    learner.actor.requires_grad_(False)
+    for parameter in learner.actor.parameters():
+        parameter.zero_()
+    learner.continued = True  # as of a policy that has explored already
+    features = learner.model.observer(obs)
+    spread = float(learner.actor.sample(features, torch.Generator().manual_seed(0))[0].std())
+    assert float(learner.act(obs, True)[0].std()) == pytest.approx(spread, rel=0.05)
+
+
+@pytest.mark.parametrize("algorithm", ["dsrl", "dsrl_na", "best_of_n", "dppo"])
+@pytest.mark.parametrize("dense", [False, True])
+def test_a_task_that_pays_at_every_step_costs_a_step(algorithm, dense):
+    learner = build_learner(policy(), replace(CONFIG, algorithm=algorithm, dppo=DppoConfig(steps=2)), 0, dense)
+    assert learner.cost == (1.0 if dense or algorithm.startswith("dsrl") else 0.0)
+    obs = torch.zeros(2, 4)
+    choice, _ = learner.act(obs, False)
+    flags, zeros = np.zeros(2, bool), np.zeros((2, 4), np.float32)
+    learner.store(
+        obs, choice, Transition(zeros, zeros, np.array([0.7, 0.2]), flags, flags, np.array([1, 1]), flags, flags, flags)
+    )
+    kept = learner.played["reward"][0] if algorithm == "dppo" else learner.replay._data["reward"][:2]
+    assert kept.tolist() == pytest.approx([0.7 - learner.cost, 0.2 - learner.cost], abs=1e-5)
+
+
+def test_an_environment_without_a_start_leaves_nothing_in_the_replay(learner):
+    obs, flags, zeros = torch.ones(3, 4), np.zeros(3, bool), np.zeros((3, 4), np.float32)
+    choice, _ = learner.act(obs, False)
+    learner.store(
+        obs, choice, Transition(zeros, zeros, np.zeros(3), flags, flags, np.array([2, 0, 3]), flags, flags, flags)
+    )
+    assert learner.replay.size == 2
+    assert learner.replay._data["bootstrap"][:2].tolist() == pytest.approx([CONFIG.discount**2, CONFIG.discount**3])
+
+
+def test_of_more_than_there_is_room_for_the_last_are_kept_whole():
+    replay = Replay(256, 4, 6)
+    replay.add(batch(1024))
+    drawn = replay.sample(2000, torch.Generator().manual_seed(0))
+    assert drawn.reward.min() >= 768
+    assert torch.equal(drawn.obs[:, 0], drawn.reward)
+
+
 def test_a_finetuned_folder_is_continued_from(learner, tmp_path):
     learner.replay.add(batch(20))
     learner.update()
@@ -160,7 +208,7 @@ def test_a_finetuned_folder_is_continued_from(learner, tmp_path):
     obs, latent = torch.randn(3, 4), torch.randn(3, 6)
     assert torch.equal(fresh.critics(obs, latent), learner.critics(obs, latent))
     assert torch.equal(fresh.policy().act(obs), learner.policy().act(obs))
-    fresh.act(obs, exploring=True)
+    assert fresh.continued and not learner.continued
     file = tmp_path / "f" / "critics" / "critics.safetensors"
     data = bytearray(file.read_bytes())
     data[-1] ^= 1

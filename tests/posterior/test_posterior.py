@@ -61,8 +61,8 @@ def test_the_noise_has_exactly_the_ensembles_covariance(frames, tmp_path):
     factors = Factors.of(ensemble, frames, 3)
     index = torch.full((40_000,), 30)
     drawn = factors.sample(index, torch.Generator().manual_seed(0))
-    centred = factors.centred[30]
-    exact = centred.T @ centred / len(centred)
+    predicted = ensemble.predict_frames(frames)[30]
+    exact = torch.cov(predicted.T, correction=0)
     assert torch.allclose(torch.cov(drawn.T, correction=0), exact, atol=0.05 * exact.abs().max().item())
     assert torch.allclose(factors.std()[30], exact.diagonal().sqrt(), atol=1e-6)
 
@@ -145,6 +145,33 @@ def test_other_bootstraps_and_priors_fit_and_come_back(frames, tmp_path, options
     folder = tmp_path / "posterior"
     write_posterior(model, frames, (3, config), None, folder)
     assert torch.equal(load_model(folder).predict(frames.obs), model.predict(frames.obs))
+
+
+def test_perturbed_targets_perturb_an_action_once_in_all_chunks_that_hold_it(frames):
+    config = replace(SMALL, bootstrap="targets", members=4, target_noise=0.1)
+    data = Resampled.of(frames, 6, config, torch.Generator().manual_seed(0))
+    noise = data.noise.unflatten(2, (3, 2))
+    assert float(noise.std()) == pytest.approx(0.1, rel=0.05)
+    inside = frames.last - torch.arange(len(frames)) >= 2
+    following = torch.arange(len(frames))[inside] + 2
+    assert torch.equal(noise[:, inside, 2], noise[:, following, 0])
+    ends = frames.last == torch.arange(len(frames))
+    assert torch.equal(noise[:, ends, 0], noise[:, ends, 2])  # the last action is repeated
+    index = torch.zeros(4, 5, dtype=torch.long)
+    clean = torch.zeros(len(frames), 6)
+    assert torch.equal(data.targets(index, clean)[2, 3], data.noise[2, 0])
+
+
+@pytest.mark.parametrize("covariance", ["full", "step", "diagonal"])
+def test_the_noise_of_a_posterior_that_was_read_is_that_of_the_one_that_was_written(frames, tmp_path, covariance):
+    model, _ = fit(frames, tmp_path)
+    config, folder = replace(SMALL, covariance=covariance), tmp_path / "posterior"
+    write_posterior(model, frames, (3, config), None, folder)
+    index = torch.arange(len(frames))
+    read, made = load_factors(folder, frames), Factors.of(model, frames, 3, covariance)
+    assert (read.covariance, read.horizon) == (covariance, 3)
+    drawn = [one.sample(index, torch.Generator().manual_seed(0)) for one in (read, made)]
+    assert torch.allclose(*drawn, atol=1e-6)
 
 
 def test_single_frames_leave_every_member_with_nearly_all_episodes(frames):

@@ -69,17 +69,21 @@ def test_isotropic_noise_of_the_matched_size_has_the_same_average(frames, factor
     assert abs(float(squares[0] / squares[1]) - 1) < 0.05
 
 
-def test_the_mixture_leaves_its_share_as_demonstrated(frames, factors):
-    noise, _ = drawn(frames, factors, Method.POSTBC_MIXTURE)
-    assert abs(float((noise == 0).all(1).float().mean()) - 0.5) < 0.02
+@pytest.mark.parametrize("share", [0.5, 0.2])
+def test_the_mixture_leaves_its_share_as_demonstrated(frames, factors, share):
+    targets = Targets(frames, HORIZON, Method.POSTBC_MIXTURE, 1.0, factors, share)
+    noise = targets.noise(torch.full((20_000,), 30), torch.Generator().manual_seed(0)).flatten(1)
+    assert abs(float((noise == 0).all(1).float().mean()) - (1 - share)) < 0.02
 
 
 def test_the_conditional_policy_is_told_how_much_noise_there_is(frames, factors):
     noise, scale = drawn(frames, factors, Method.POSTBC_CONDITIONAL)
     assert abs(float((scale == 0).float().mean()) - 0.5) < 0.02
     assert (noise[scale == 0] == 0).all()
-    small, large = (noise[(scale > low) & (scale < low + 0.2)].std() for low in (0.1, 0.7))
-    assert large > 2.5 * small
+    noise, scale = drawn(frames, factors, Method.POSTBC_CONDITIONAL, 0.1, inner(frames))  # nothing is clipped
+    bins = [(scale > low) & (scale < low + 0.2) for low in (0.1, 0.7)]
+    small, large = ((noise[one] / scale[one, None]).std() for one in bins)
+    assert large == pytest.approx(float(small), rel=0.03)
 
 
 @pytest.mark.parametrize("method", list(Method))

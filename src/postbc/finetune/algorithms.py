@@ -17,6 +17,13 @@ ALGORITHMS: dict[str, Callable[[GenerativePolicy, FinetuneConfig, int], Learner]
 }
 
 
-def build_learner(model: GenerativePolicy, config: FinetuneConfig, seed: int) -> Learner:
-    """The finetuner that ``config.algorithm`` names, fresh."""
-    return ALGORITHMS[config.algorithm](model, config, seed)
+def build_learner(model: GenerativePolicy, config: FinetuneConfig, seed: int, dense: bool = False) -> Learner:
+    """The finetuner that ``config.algorithm`` names, fresh; ``dense`` where the task pays at every step (up to 1).
+
+    Success ends an episode, and such a reward with it: staying just short of it would be worth 1 / (1 − γ), were every step
+    not to cost as much as it can pay.
+    """
+    learner = ALGORITHMS[config.algorithm](model, config, seed)
+    if dense:
+        learner.cost = 1.0
+    return learner

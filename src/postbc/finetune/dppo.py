@@ -177,7 +177,7 @@ class Dppo(Learner):
     @torch.no_grad()
     def store(self, obs: Float[Tensor, "B O"], choice: Float[Tensor, "B C"], step: Transition) -> None:
         """Append to the rollout."""
-        batch = to_batch(obs, choice, step, self.config.discount, 0.0)
+        batch = to_batch(obs, choice, step, self.config.discount, self.cost)
         over = torch.from_numpy(step.terminated | step.truncated)
         discounts = self.config.discount ** torch.from_numpy(step.steps).float()
         self.scale.update(batch.reward, discounts, over)

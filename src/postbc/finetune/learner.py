@@ -28,6 +28,7 @@ class Learner(ABC):
     optimisers: dict[str, AdamW]
     generators: Generators
     critics: Critics | None  # what values the choices, as an artifact
+    cost = 0.0  # taken off the task's reward at every control step
     explores_first = True  # whether `initial_steps` are played before anything is learned
     overlaps = True  # whether it may learn while a chunk that it has chosen is still played
 
@@ -97,11 +98,8 @@ class Learner(ABC):
 class OffPolicy(Learner):
     """Learns from a replay of choices, ``updates_per_chunk`` gradient steps for every chunk played.
 
-    Of raw observations the frozen policy's features are kept: that is all that is learned from. ``cost`` is taken off the
-    reward at every control step.
+    Of raw observations the frozen policy's features are kept: that is all that is learned from.
     """
-
-    cost = 0.0
 
     def __init__(self, model: GenerativePolicy, config: FinetuneConfig, seed: int, choice_dim: int) -> None:
         self.model, self.config = model.requires_grad_(False), config
@@ -115,7 +113,10 @@ class OffPolicy(Learner):
         """One gradient step on a batch of the replay."""
 
     def store(self, obs: Float[Tensor, "B O"], choice: Float[Tensor, "B C"], step: Transition) -> None:
-        """Keep the transitions."""
+        """Keep the transitions; an environment without a start left has none."""
+        played = torch.from_numpy(step.steps > 0)
+        if not played.all():
+            obs, choice, step = obs[played], choice[played], step.of(played.numpy())
         self.take(to_batch(obs, choice, step, self.config.discount, self.cost), choice)
 
     @torch.no_grad()

@@ -59,7 +59,8 @@ class Replay:
         self._data = {name: torch.zeros(capacity, *widths[name]) for name in FIELDS}
 
     def add(self, batch: Batch) -> None:
-        """Append every transition of ``batch``."""
+        """Append every transition of ``batch``; of more than there is room for the last ones."""
+        batch = Batch(*(getattr(batch, name)[-self.capacity :] for name in FIELDS))
         count = len(batch.obs)
         rows = (self._next + torch.arange(count)) % self.capacity
         for name in FIELDS:

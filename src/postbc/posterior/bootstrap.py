@@ -38,8 +38,14 @@ class Resampled:
     def of(cls, frames: Frames, targets: int, config: PosteriorConfig, generator: torch.Generator) -> "Resampled":
         """Draw the data as ``config.bootstrap`` says, for ``targets`` = D numbers a frame."""
         if config.bootstrap == "targets":
-            # Lemma 7: regressions on perturbed targets are samples of the posterior.
-            noise = torch.randn(config.members, len(frames), targets, generator=generator).to(frames.obs.device)
+            # Lemma 7: regressions on perturbed targets are samples of the posterior. An action is perturbed once, in all
+            # chunks that it is part of, as Frames.chunks repeats it.
+            size = frames.action.shape[1]
+            once = torch.randn(config.members, len(frames), size, generator=generator).to(frames.obs.device)
+            steps = torch.arange(len(frames), device=once.device)[:, None] + torch.arange(
+                targets // size, device=once.device
+            )
+            noise = once[:, torch.minimum(steps, frames.last[:, None])].flatten(2)
             return cls(cumulative(torch.ones(config.members, len(frames)), frames), config.target_noise * noise)
         draw = trajectories if config.bootstrap == "trajectory" else samples
         return cls(cumulative(draw(frames, config.members, generator), frames), None)

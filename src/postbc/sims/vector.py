@@ -112,6 +112,11 @@ class Transition:
         False  # whether what was executed is not what was chosen: a person had the arm, or it came too late
     )
 
+    def of(self, chosen: Array) -> "Transition":
+        """That of the environments ``chosen`` (n,) bool."""
+        arrays = {name: value[chosen] for name, value in vars(self).items() if name != "intervened"}
+        return Transition(**arrays, intervened=self.intervened)
+
 
 class Environments(Protocol):
     """What a finetuner plays in: simulators side by side, or one robot."""
