@@ -26,6 +26,7 @@ from postbc.finetune.algorithms import build_learner
 from postbc.finetune.driver import Arena, finetune
 from postbc.policies.policy import Policy
 from postbc.progress import log
+from postbc.sims import get_task
 from postbc.sims.starts import EVALUATION, LOOK_RUN, TRAINING, seeds
 from postbc.sims.vector import ChunkEnvs, ChunkVector
 from postbc.storage.journal import Row

@@ -70,6 +70,7 @@ ONE = {  # what is done to the third of six episodes, the check that finds it, t
 }
 ALL = {  # what is done to every episode
     "constant_dimension": lambda e: with_action(e, put((slice(None), 1), 0.5)),
+    "nearly_constant": lambda e: with_action(e, lambda a: a.__setitem__((slice(None), 1), 0.5 + 1e-5 * a[:, 1])),
     "duplicated_dimension": lambda e: with_action(e, lambda a: a.__setitem__((slice(None), 1), a[:, 0])),
     "saturated": lambda e: with_action(e, put((slice(0, 10), 0), 1.0)),
     "several_tasks": lambda e: replace(e, facts={**e.facts, "task": f"Lift {e.action[0, 0] > 0}"}),

@@ -21,6 +21,7 @@ FROZEN_FRAMES = 10  # frames in a row in which nothing that is observed changes
 SATURATED, BINARY = 0.2, 0.9  # share of frames at a limit: worth a warning; a gripper that knows two commands
 OUTLYING = 3.0  # times the median length
 JUMP_OF_RANGE, JUMP_OF_STEPS = 0.5, 20.0  # a step over half the range and twenty times the usual step
+STILL = 1e-3  # of the widest range of the same array
 FOLLOWS = 0.9  # correlation at which an action is said to follow what is observed
 EVERYWHERE = "all episodes"
 WIDEST, WIDE = 64, 4096  # numbers in an observation of which correlations, and leaps, are looked for
@@ -47,6 +48,7 @@ CHECKS = {
     "frozen": (Severity.WARNING, f"{FROZEN_FRAMES} frames or more in which nothing observed changes"),
     "jump": (Severity.WARNING, "an observation that leaps within one step: a teleport, a wrapped angle, a flipped quaternion"),
     "constant_dimension": (Severity.WARNING, "a number of the action that never changes"),
+    "nearly_constant": (Severity.WARNING, "a number that changes so little that a policy is shown its noise at full size"),
     "duplicated_dimension": (Severity.WARNING, "two numbers of the action that are always the same"),
     "saturated": (Severity.WARNING, "actions at their limit in a fifth of the frames or more"),
     "length_outlier": (Severity.WARNING, "an episode a third or three times as long as the median"),
@@ -147,6 +149,7 @@ class Checker:
         self._same: np.ndarray | None = None  # (A, A): numbers that were always equal
         self._at_limit: np.ndarray | None = None
         self._moments: dict[str, _Moments] = {}
+        self._ranges: dict[str, tuple[np.ndarray, np.ndarray]] = {}  # smallest and largest of every number, by array
 
     def stops(self, found: Finding) -> bool:
         """Whether a finding stops an ingest."""
@@ -232,9 +235,13 @@ class Checker:
         if low_limit is not None and high_limit is not None and len(low_limit) == size:
             close = np.isclose(action, low_limit) | np.isclose(action, high_limit)
             self._at_limit = close.sum(0) + (0 if self._at_limit is None else self._at_limit)
-        for key, values in episode.obs.items():
-            if values.ndim < 4 and values[0].size <= WIDEST and len(episode) > 1:
-                flat = values.reshape(len(values), -1)
+        for key, values in {"action": action, **episode.obs}.items():
+            if values.ndim == 4 or values[0].size > WIDEST:
+                continue
+            flat = values.reshape(len(values), -1)
+            least, most = self._ranges.get(key, (flat[0], flat[0]))
+            self._ranges[key] = np.minimum(least, flat.min(0)), np.maximum(most, flat.max(0))
+            if key != "action" and len(episode) > 1:
                 self._moments.setdefault(key, _Moments()).add(action, flat)
 
     def finish(self) -> list[Finding]:
@@ -261,7 +268,15 @@ class Checker:
                 found.append(Finding("length_outlier", where, f"{length} steps, the median is {median:g}", "length"))
         if len(self.unsolved) < len(self.lengths):  # where none succeeds, success was not recorded
             found += [Finding("no_success", where, "it holds no success", "success") for where in self.unsolved]
-        return [*found, *self._instructions(), *self._convention()]
+        return [*found, *self._stillness(), *self._instructions(), *self._convention()]
+
+    def _stillness(self) -> Iterator[Finding]:
+        """Numbers that are scaled up to others' size, and their noise with them; what never changes is only shifted."""
+        for key, (least, most) in self._ranges.items():
+            ranges = most.astype(np.float64) - least
+            for number in np.flatnonzero((ranges > 0) & (ranges < STILL * ranges.max())):
+                said = f"number {number} changes by {ranges[number]:.2g} in all, others by up to {ranges.max():.2g}"
+                yield Finding("nearly_constant", EVERYWHERE, said, key)
 
     def _instructions(self) -> Iterator[Finding]:
         """Several of them."""
