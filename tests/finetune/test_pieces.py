@@ -180,6 +180,20 @@ def test_a_task_that_pays_at_every_step_costs_a_step(algorithm, dense):
     assert kept.tolist() == pytest.approx([0.7 - learner.cost, 0.2 - learner.cost], abs=1e-5)
 
 
+@pytest.mark.parametrize(("cost", "after"), [(0.0, [0.0, 0.0, 0.81]), (1.0, [0.0, 0.81, 0.81])])
+def test_nothing_follows_a_success_nor_a_failure_where_steps_are_free(cost, after):
+    """A success, a failure, a time limit."""
+    ends, success, limits = (
+        np.array([True, True, False]),
+        np.array([True, False, False]),
+        np.array([False, False, True]),
+    )
+    zeros, steps = np.zeros((3, 2), np.float32), np.full(3, 2)
+    step = Transition(zeros, zeros, np.zeros(3), ends, limits, steps, success, np.zeros(3), np.arange(3))
+    found = to_batch(torch.zeros(3, 2), torch.zeros(3, 2), step, 0.9, cost)
+    assert found.bootstrap.tolist() == pytest.approx(after)
+
+
 def test_an_environment_without_a_start_leaves_nothing_in_the_replay(learner):
     obs, flags, zeros = torch.ones(3, 4), np.zeros(3, bool), np.zeros((3, 4), np.float32)
     choice, _ = learner.act(obs, False)

@@ -100,8 +100,8 @@ class Judge(ScriptedOperator):
         return self.left <= 0 and self.said is None
 
 
-@pytest.mark.parametrize(("verdict", "terminated"), [(Verdict.SUCCESS, True), (Verdict.FAILURE, False)])
-def test_the_operator_ends_an_episode(verdict, terminated):
+@pytest.mark.parametrize(("verdict", "success"), [(Verdict.SUCCESS, True), (Verdict.FAILURE, False)])
+def test_the_operator_ends_an_episode(verdict, success):
     env = own_env()
     env.operator = Judge(env.body, 6, verdict)
     with vector_of(env) as vector:
@@ -110,9 +110,9 @@ def test_the_operator_ends_an_episode(verdict, terminated):
         vector.finish()
         vector.begin(numbered(1))
         step = vector.finish()
-    assert (step.steps[0], bool(step.terminated[0]), bool(step.truncated[0])) == (2, terminated, not terminated)
-    assert step.reward[0] == (pytest.approx(0.99) if terminated else 0)
-    assert env._successes == terminated  # not once more when the robot rests
+    assert (step.steps[0], bool(step.terminated[0]), bool(step.truncated[0])) == (2, True, False)
+    assert (step.reward[0], bool(step.success[0])) == ((pytest.approx(0.99) if success else 0), success)
+    assert env._successes == success  # not once more when the robot rests
 
 
 class Late(ScriptedOperator):

@@ -25,7 +25,7 @@ class Batch:
     obs: Float[Tensor, "B O"]
     choice: Float[Tensor, "B C"]  # what the learner chose: latent noise, or the chunk itself
     reward: Float[Tensor, "B"]  # Σ_{i<n} γ^i r_i
-    bootstrap: Float[Tensor, "B"]  # γ^n, or 0 where the episode ended by itself (a time limit is no end)
+    bootstrap: Float[Tensor, "B"]  # γ^n, or 0 where nothing follows (a time limit is no end)
     following: Float[Tensor, "B O"]  # the observation right after the chunk
 
 
@@ -42,10 +42,14 @@ def to_batch(obs: Tensor, choice: Tensor, step: Transition, discount: float, cos
     """Transitions of one vector step; ``cost`` is taken off the task's reward at every control step.
 
     Σ_{i<n} γ^i (r_i − cost) = Σ_{i<n} γ^i r_i − cost (1 − γ^n) / (1 − γ).
+
+    After a success nothing follows. After a failure nothing does where steps are free; where they cost, they go on to do so,
+    as after a time limit: else failing soon would be the cheapest.
     """
     steps = torch.from_numpy(step.steps).float()
     reward = torch.from_numpy(np.asarray(step.reward)).float()
-    alive = 1 - torch.from_numpy(step.terminated).float()
+    ended = step.terminated & step.success if cost else step.terminated
+    alive = 1 - torch.from_numpy(ended).float()
     spent = steps if discount == 1 else (1 - discount**steps) / (1 - discount)
     return Batch(obs, choice, reward - cost * spent, alive * discount**steps, torch.from_numpy(step.final))
 

@@ -130,7 +130,7 @@ class RobotEnv(TaskEnv):
     def step(self, action: np.ndarray) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step. Raises UnsafeActionError, with the robot stopped, for an action that must not be sent.
 
-        What the operator calls a failure ends the episode like the time limit: without a success, and not for ever.
+        What the operator calls a failure ends the episode without a success.
         """
         try:
             self._require_going()
@@ -194,7 +194,7 @@ class RobotEnv(TaskEnv):
         if self._steps % SHOWN == 1:
             self._show()
         info = {"is_success": success, "executed": executed, "intervened": intervened}
-        return observation, float(success), success, verdict is Verdict.FAILURE, info
+        return observation, float(success), verdict is not None, False, info
 
     def _show(self) -> None:
         rate = self._successes / max(1, self._episodes - 1)

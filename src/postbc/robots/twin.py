@@ -107,8 +107,8 @@ class Twin(Robot):
         self._require_connection()
         values = np.array([action[name] for name in self.action_features], np.float32)
         self._note(values.tolist())
-        self._observation, _, terminated, _, _ = self.env.step(values)
-        self._success = bool(terminated)
+        self._observation, _, _, _, info = self.env.step(values)
+        self._success = bool(info["is_success"])
         return dict(action)
 
     def disconnect(self) -> None:

@@ -63,9 +63,9 @@ class TaskEnv(gym.Env):
     Where there is a camera, ``pixels`` (h, w, C), uint8, beside them.
 
     ``reset(seed=…)`` gives an initial state that depends on the seed alone. ``step`` returns a reward of 0 or
-    1 unless the task says otherwise, ``terminated`` at success alone, ``truncated`` at a failure after which
-    nothing can be done (the caller keeps the time limit), and ``info["is_success"]``. A subclass implements what
-    raises NotImplementedError here.
+    1 unless the task says otherwise, ``terminated`` at success, or at a failure after which nothing can be done,
+    never ``truncated`` (the caller keeps the time limit), and ``info["is_success"]``, which tells the two apart. A
+    subclass implements what raises NotImplementedError here.
     """
 
     metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 20}
@@ -95,10 +95,7 @@ class TaskEnv(gym.Env):
     def step(self, action: Array) -> tuple[Observation, float, bool, bool, dict[str, Any]]:
         """One control step under ``action`` (A,), clipped to the bounds."""
         self._actions.append(np.array(action, np.float64))
-        observation, reward, terminated, truncated, info = self._advance(action)
-        # Were a failure an end, whose value is 0, while every step costs something, failing soon would be learned.
-        failed = terminated and not info["is_success"]
-        return observation, reward, terminated and not failed, truncated or failed, info
+        return self._advance(action)
 
     def save(self) -> dict[str, Array]:
         """Everything that decides what happens next: the initial state's seed and the actions since, ``actions`` (t, A).
