@@ -252,6 +252,8 @@ def _recorded(folder: Path) -> int:
 def _hit(pids: dict[str, int], how: str) -> float | None:
     """Do it; when, or None where the process has ended."""
     (victim, number), when = HOW[how], time.monotonic()
+    if not _alive(pids[victim]):  # one that nobody has waited for can still be sent signals
+        return None
     try:
         os.kill(pids[victim], number)
     except ProcessLookupError:

@@ -30,6 +30,7 @@ from postbc.robots.recorder import Recorder
 from postbc.robots.remote import RemoteRobot
 from postbc.robots.safe import label
 from postbc.robots.session import Pace, RobotVector
+from postbc.sims import get_task
 from postbc.sims.starts import ROBOT, seeds
 from postbc.storage.atomic import read_json, write_csv, write_json
 from postbc.storage.checkpoint import Checkpoints, identity
@@ -133,8 +134,8 @@ class Played:
 
 
 def _sources() -> str:
-    package = Path(postbc.__file__).parent
-    return identity({str(file.relative_to(package)): sha256_file(file) for file in sorted(package.rglob("*.py"))})
+    files = sorted([*Path(postbc.__file__).parent.rglob("*.py"), *Path(__file__).parent.glob("*.py")])
+    return identity([(file.name, sha256_file(file)) for file in files])
 
 
 def settle(learner: RemoteLearner, last: Row) -> None:
@@ -159,7 +160,8 @@ def play(config: Config, method: str, stack: ExitStack, check_only: bool) -> lis
         sys.stdout.write(f"{robot.type} fits the policy of {method}; nothing was connected.\n{env.describe()}\n")
         sys.stdout.write(f"  {task.fps} Hz on {clock}, {pace}\n")
         return []
-    learner = RemoteLearner(folder, settings, config.seed, body.waits, config.finetune_robot.replay)
+    dense = get_task(task.env).dense  # the critics have seen such rewards in simulation
+    learner = RemoteLearner(folder, settings, config.seed, body.waits, config.finetune_robot.replay, dense)
     stack.callback(learner.close)
     learner.settle()  # both sides have read the policy now
     if request(config, robot, method) != wanted:
@@ -193,15 +195,19 @@ def main(config: Config, options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         hold(paths.lock("finetune_robot", method), f"the policy of {method}")
         rows = None if options.check else played.rows()
-        if rows is not None:
-            log.info("this session is over; delete %s to play it again, or change a setting", played.result)
-        else:
+        over = rows is not None
+        if rows is None:
             rows = play(config, method, stack, options.check)
-    if rows:
-        write_csv(paths.PLOTS / f"finetune_robot.{method}.csv", rows)
-        played.keep(rows)
-        for kept in unfinished(config, method):
-            kept.clear()
+    if options.check:
+        return
+    write_csv(paths.PLOTS / f"finetune_robot.{method}.csv", rows)
+    if over:
+        again = f"`rm -r {played.result}` and `dvc repro -f -s finetune_robot@{method}`"
+        log.info("this session is over, and nothing has moved; %s play it again", again)
+        return
+    played.keep(rows)
+    for kept in unfinished(config, method):
+        kept.clear()
 
 
 if __name__ == "__main__":

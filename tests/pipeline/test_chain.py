@@ -131,14 +131,17 @@ def _json(chain):
 
 
 def test_without_arming_the_robot_stage_refuses(chain):
-    chain.edit("params.yaml", "finetune_robot: {}", "finetune_robot: {robot: {arm: token}}")
+    asked = (
+        "finetune_robot: {robot: {arm: token}, finetune: {discount: 0.98}}"  # another session than the one that is over
+    )
+    chain.edit("params.yaml", "finetune_robot: {}", asked)
     try:
         said = chain.run(sys.executable, "-m", "stages.finetune_robot", "--method", "bc", expect=2)
         assert "postbc robot arm" in said
         chain.run("postbc", "robot", "arm", "bc", "--operator", "Ada")
         assert len(list((chain.root / ".work" / "arming").glob("*.json"))) == 1
     finally:
-        chain.edit("params.yaml", "finetune_robot: {robot: {arm: token}}", "finetune_robot: {}")
+        chain.edit("params.yaml", asked, "finetune_robot: {}")
 
 
 def test_a_cached_chain_restores_a_deleted_registry_and_does_nothing_else(chain):

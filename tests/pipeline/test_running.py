@@ -63,7 +63,7 @@ def test_a_stage_ends_with_the_shell_that_starts_it_whichever_shell_it_is(tmp_pa
     """As DVC runs it where SHELL is not set: by /bin/sh, which stays between them unless the command says exec."""
     (tmp_path / "stage.py").write_text(
         "import os, time\nfrom pathlib import Path\nfrom stages import running\nrunning.load_config = lambda: None\n"
-        "def stage(*_):\n    Path('pid.tmp').write_text(str(os.getpid()))\n    os.rename('pid.tmp', 'pid')\n    time.sleep(9)\n"
+        "def stage(*_):\n    Path('new').write_text(str(os.getpid()))\n    os.rename('new', 'pid')\n    time.sleep(600)\n"
         "running.run(stage, running.arguments('', method=False))"
     )
     starter = "import subprocess; subprocess.run(['/bin/sh', '-c', 'exec python stage.py'])"
@@ -73,7 +73,11 @@ def test_a_stage_ends_with_the_shell_that_starts_it_whichever_shell_it_is(tmp_pa
     pid = int((tmp_path / "pid").read_text())
     dvc.kill()
     dvc.wait()
-    until(lambda: not alive(pid))
+    try:
+        until(lambda: not alive(pid))
+    finally:
+        if alive(pid):
+            os.kill(pid, signal.SIGKILL)
 
 
 def test_elsewhere_than_on_linux_a_thread_looks_after_the_parent():

@@ -5,6 +5,7 @@ import pty
 
 import pytest
 
+from postbc.robots import lock
 from postbc.robots.operator.desk import Desk
 from postbc.robots.operator.page import Page
 
@@ -24,3 +25,9 @@ def page():
     served = Page(desk, 0, "Put <b>the cube</b> back.", True)
     yield served
     served.close()
+
+
+@pytest.fixture(autouse=True)
+def locks_of_its_own(tmp_path_factory, monkeypatch):
+    """Devices of tests have no address of their own: other tests of this user may run."""
+    monkeypatch.setattr(lock, "SHARED", tmp_path_factory.mktemp("locks"))

@@ -86,7 +86,10 @@ BOX = WorkspaceConfig(joints=["elbow.pos"], low=[0.0] * 3, high=[1.0] * 3)
         ("wrist.pos deg", RobotConfig(options={"use_degrees": False}), "use_degrees is false"),
         (
             "elbow.pos rad",
-            RobotConfig(operator=OperatorConfig(teleop=TeleopConfig("leader", {"use_degrees": False}))),
+            RobotConfig(
+                options={"use_degrees": True},
+                operator=OperatorConfig(teleop=TeleopConfig("leader", {"use_degrees": False})),
+            ),
             "use_degrees differs",
         ),
     ],

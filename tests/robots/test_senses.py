@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from arm import LIMITS, Arm, arm_behind
 
+from postbc.config.robot import GuardConfig
 from postbc.errors import RobotError
+from postbc.robots.senses import Senses
 
 
 class Seeing(Arm):
@@ -64,3 +66,17 @@ def test_a_camera_that_stands_still_while_the_arm_moves_is_noticed(moving, chang
     with pytest.raises(RobotError, match="camera top gives the same picture"):
         safe.observe()
     assert safe.robot.told[-1] == "off, torque on"
+
+
+def test_a_velocity_leads_nowhere_and_a_base_that_drives_sees_it():
+    limits = GuardConfig([-1.0], [1.0], max_step=[1.0], max_lead=[0.1])
+    senses = Senses(limits, ["x.vel"], np.array([True]), (np.array([1.0]), 0.5))
+    still, fast, here = np.array([0.0]), np.array([0.8]), np.array([0.0])
+    picture = {"front": np.zeros((2, 2, 3), np.uint8)}
+    for _ in range(9):
+        senses.check(still, here, picture)
+    senses.begin()
+    senses.check(fast, here, picture)
+    senses.check(fast, here, picture)
+    with pytest.raises(RobotError, match="camera front"):
+        senses.check(fast, here, picture)

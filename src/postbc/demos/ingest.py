@@ -42,7 +42,7 @@ def _checked(
             facts = {**episode.facts, "source": source.path.name, "sha256": digest}
             yield digest, replace(prepare.pictured(episode), facts=facts)
         if taken == limit:
-            log.info("ingest.max_episodes = %d: what follows in %s is left out", limit, source.path)
+            log.info("no more than ingest.max_episodes = %d are taken of %s", limit, source.path)
 
 
 def _segments(episodes: Iterator[tuple[str, Episode]]) -> Iterator[tuple[str, list[Episode]]]:

@@ -58,7 +58,9 @@ class Preparation:
             return
         try:
             self.fit(self.pictured(episode).obs, episode.action.shape[1])
-        except (DataError, LookupError, ValueError, TypeError) as error:
+        except DataError as error:
+            raise DataError(f"{where}: {error}") from error
+        except (LookupError, ValueError, TypeError) as error:
             raise DataError(f"{where}: {error} `ingest.keys` gives recorded observations the task's names.") from error
 
     def pictured(self, episode: Episode) -> Episode:

@@ -41,9 +41,9 @@ GLANCE = 0.1  # seconds between two looks at how far it is
 OWED = "chunks_owed"  # of a state: what was played and not yet learned from
 
 
-def start_learner(finetuned: Path, config: FinetuneConfig, seed: int, replay: bool) -> Learner:
-    """The learner that goes on from a finetuned folder, and with its ``replay``."""
-    learner = build_learner(load_policy(finetuned / POLICY).model, config, seed)
+def start_learner(finetuned: Path, config: FinetuneConfig, seed: int, replay: bool, dense: bool = False) -> Learner:
+    """The learner that goes on from a finetuned folder, and with its ``replay``; of a task that is ``dense`` in simulation."""
+    learner = build_learner(load_policy(finetuned / POLICY).model, config, seed, dense)
     continue_from(learner, finetuned, replay)
     return learner
 
@@ -60,8 +60,10 @@ def _tree(values: dict[str, Any], arrays: Arrays) -> Nested:
 class RemoteLearner(Learner):
     """What the driver sees: goes on from the ``finetuned`` folder. Raises LearnerLostError when the other side is gone."""
 
-    def __init__(self, finetuned: Path, config: FinetuneConfig, seed: int, waits: bool, replay: bool = False) -> None:
-        self.acting = start_learner(finetuned, config, seed, False)
+    def __init__(
+        self, finetuned: Path, config: FinetuneConfig, seed: int, waits: bool, replay: bool = False, dense: bool = False
+    ) -> None:
+        self.acting = start_learner(finetuned, config, seed, False, dense)
         self.config, self.model, self.critics = config, self.acting.model, self.acting.critics
         self.modules, self.generators = self.acting.modules, self.acting.generators
         self.explores_first, self.overlaps = self.acting.explores_first, self.acting.overlaps
@@ -72,7 +74,7 @@ class RemoteLearner(Learner):
         self._metrics: Metrics | None = None
         self._asked = False
         self.child = Child(MODULE)
-        self._send("make", str(finetuned.resolve()), asdict(config), seed, replay)
+        self._send("make", str(finetuned.resolve()), asdict(config), seed, replay, dense)
 
     def act(self, obs: Float[Tensor, "B O"], exploring: bool) -> tuple[Float[Tensor, "B C"], Float[Tensor, "B H A"]]:
         """What the copy on this side chooses."""
@@ -211,9 +213,9 @@ class _Learning:
     def _hear(self, request: list[Any], arrays: dict[str, np.ndarray]) -> None:
         name, *arguments = request
         if name == "make":
-            folder, config, seed, replay = arguments
+            folder, config, seed, replay, dense = arguments
             settings = FinetuneConfig(**{**config, "dppo": DppoConfig(**config["dppo"])})
-            self.learner = start_learner(Path(folder), settings, seed, replay)
+            self.learner = start_learner(Path(folder), settings, seed, replay, dense)
         elif name == "store":
             obs, choice = (torch.from_numpy(arrays.pop(part)) for part in ("obs", "choice"))
             played: dict[str, Any] = {k.removeprefix("step."): v for k, v in arrays.items()}

@@ -28,6 +28,7 @@ def make_device(
     if "cameras" in options:
         _import_all("lerobot.cameras")
     given = {**_defaults(kind, name), **options}
+    given["calibration_dir"] = given["calibration_dir"] or _defaults(kind, name)["calibration_dir"]
     try:
         return make(draccus.decode(registry.get_choice_class(name), given))  # type: ignore[attr-defined]
     except (TypeError, ValueError, draccus.utils.DraccusException) as error:
@@ -43,8 +44,9 @@ def _defaults(kind: str, name: str | None) -> dict[str, Any]:
 def calibration(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, str]:
     """Hex sha256 by file of what ``lerobot-calibrate`` has written for the device; of two arms ``ID_left``, ``ID_right``."""
     given = {**_defaults(kind, name), **options}
-    files = [file for file in Path(given["calibration_dir"]).glob("*.json") if file.stem.startswith(str(given["id"]))]
-    return {file.name: sha256(file.read_bytes()).hexdigest() for file in sorted(files)}
+    folder = Path(given["calibration_dir"] or _defaults(kind, name)["calibration_dir"])
+    files = [folder / f"{given['id']}{arm}.json" for arm in ("", "_left", "_right")]
+    return {file.name: sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
 
 
 def _import_all(name: str) -> None:

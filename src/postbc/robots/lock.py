@@ -1,6 +1,7 @@
 """One process at a time: a lock on a file that ends with the process, however that ends."""
 
 import fcntl
+import logging
 import os
 import re
 import stat
@@ -13,6 +14,7 @@ from typing import Any
 
 from postbc.errors import RobotError
 
+log = logging.getLogger("postbc")
 SHARED = Path("/tmp")  # noqa: S108 - of all of a user's projects, whatever TMPDIR says; the folder below it is checked
 # LeRobot's settings that say where a robot is reached; at a host it may be one of several ports.
 ADDRESS = re.compile(r"(^|_)(port|ip|host|address|url|serial|serial_number|device|channel)$")
@@ -60,11 +62,13 @@ def hold_device(kind: str, settings: Mapping[str, Any]) -> list[int]:
 
 def close_to_others(kind: str, settings: Mapping[str, Any]) -> list[int]:
     """Let nobody else, such as LeRobot's own commands, open the serial ports of a device that is connected; but root can."""
-    ports = [
-        os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK) for path in addresses(kind, settings) if _is_port(path)
-    ]
-    for port in ports:
-        fcntl.ioctl(port, termios.TIOCEXCL)
+    ports = []
+    for path in filter(_is_port, addresses(kind, settings)):
+        try:
+            ports.append(os.open(path, os.O_RDONLY | os.O_NOCTTY | os.O_NONBLOCK))
+            fcntl.ioctl(ports[-1], termios.TIOCEXCL)
+        except OSError as error:  # EBUSY: the driver has done it
+            log.info("%s is not closed to other programs here: %s", path, error)
     return ports
 
 
@@ -81,5 +85,5 @@ def hold(path: Path, what: str) -> int:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         os.close(file)
-        raise RobotError(f"another session runs with {what}; end it first.") from error
+        raise RobotError(f"another session runs with {what}, or another device of this one is there.") from error
     return file

@@ -109,11 +109,10 @@ def require_agreement(parts: Sequence[Channels], config: RobotConfig) -> None:
             raise ConfigError(
                 f"finetune_robot.robot.guard.workspace.degrees = {box.degrees}, and robot.action has {wrong[0]} in {other}."
             )
-    degrees = config.options.get("use_degrees", True)  # LeRobot's
-    if not degrees and "deg" in units.values():
+    degrees, leader = (options.get("use_degrees") for options in (config.options, config.operator.teleop.options))
+    if degrees is False and "deg" in units.values():
         raise ConfigError(
             "finetune_robot.robot.options.use_degrees is false, and robot.state or robot.action says deg."
         )
-    leader = config.operator.teleop
-    if leader.type and leader.options.get("use_degrees", True) != degrees:
+    if None not in (degrees, leader) and degrees != leader:  # where they are not said, LeRobot's drivers differ
         raise ConfigError("finetune_robot.robot: use_degrees differs between options and operator.teleop.options.")

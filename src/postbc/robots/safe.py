@@ -145,7 +145,7 @@ class SafeRobot:
             log.warning(
                 "%s: not measured, so that nothing limits the first action of a session but low and high", unknown
             )
-        self._senses = Senses(guard, list(actions), self._guard.max_step, 1 / self.fps)
+        self._senses = Senses(guard, list(actions), self._speeds, (self._guard.max_step, 1 / self.fps))
         if guard.on_stop == "hold" and not (self.simulated or self._speeds.all() or self._settings()):
             log.warning("%s has no %s: if its driver lets go, on_stop: hold can not keep it", self.config.type, LETS_GO)
         if (self._speeds & ((self._guard.low > 0) | (self._guard.high < 0))).any():

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 import numpy as np
-from jaxtyping import Float, UInt8
+from jaxtyping import Bool, Float, UInt8
 from numpy import ndarray
 
 from postbc.config.robot import GuardConfig
@@ -13,10 +13,19 @@ STANDING = 1.0  # seconds in which a camera's picture may stay the same to the l
 
 
 class Senses:
-    """Of one episode at ``period`` seconds a control step; ``names`` are the numbers (A,) of an action."""
+    """Of one episode; ``names`` are the numbers (A,) of an action, some of them ``speeds``."""
 
-    def __init__(self, config: GuardConfig, names: list[str], max_step: Float[ndarray, "A"], period: float) -> None:
-        self.lead = np.full(len(names), np.inf) if config.max_lead is None else np.asarray(config.max_lead, float)
+    def __init__(
+        self,
+        config: GuardConfig,
+        names: list[str],
+        speeds: Bool[ndarray, "A"],
+        limits: tuple[Float[ndarray, "A"], float],
+    ) -> None:
+        """``limits``: the largest step (A,), and the control period in seconds."""
+        lead = np.full(len(names), np.inf) if config.max_lead is None else np.asarray(config.max_lead, float)
+        self.lead, self.speeds = np.where(speeds, np.inf, lead), speeds  # a velocity leads nowhere
+        (max_step, period) = limits
         self.names, self.max_step, self.period = names, max_step, period
         self._pictures: dict[str, tuple[ndarray, ndarray, int]] = {}  # since when, in steps, and where the arm was then
 
@@ -48,5 +57,7 @@ class Senses:
                 self._pictures[name] = picture, here, 0
                 continue
             self._pictures[name] = before, there, since + 1
-            if (since + 1) * self.period >= STANDING and (np.nan_to_num(np.abs(here - there)) > self.max_step).any():
+            drives = told is not None and bool(told[self.speeds].any())
+            moves = drives or bool((np.nan_to_num(np.abs(here - there)) > self.max_step).any())
+            if (since + 1) * self.period >= STANDING and moves:
                 raise RobotError(f"the camera {name} gives the same picture while the arm moves. It was stopped.")

@@ -4,7 +4,6 @@ Shapes: ``S`` the robot's own state, ``V`` the state of the things around it, ``
 steps.
 """
 
-import sys
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +23,7 @@ from postbc.sims.stepping import Stepping
 
 Array = NDArray[Any]
 Observation = dict[str, Array]
+RENAME = "`ingest.keys` gives recorded observations the task's names."
 SEED_LIMIT = 2**31  # seeds are drawn from [0, SEED_LIMIT)
 
 
@@ -182,9 +182,9 @@ class Task:
 
     @property
     def code(self) -> str:
-        """What decides how an episode goes: releases of the simulator, and hex sha256 of the module that describes the task."""
-        source = Path(sys.modules[self.observe.__module__].__file__ or "")
-        return f"{self.versions()} {sha256(source.read_bytes()).hexdigest()}"
+        """What decides how an episode goes: releases of the simulator, and hex sha256 of the modules of this package."""
+        files = sorted(Path(__file__).parent.rglob("*.py"))
+        return f"{self.versions()} {sha256(b''.join(file.read_bytes() for file in files)).hexdigest()}"
 
     @property
     def action_names(self) -> tuple[str, ...] | None:
@@ -247,7 +247,7 @@ def columns(recorded: Mapping[str, Array], keys: Sequence[str], task: str) -> Ar
     if missing:
         raise DataError(
             f"demonstrations of {task} need the observation keys {', '.join(keys)}; missing "
-            f"{', '.join(missing)}, found {', '.join(sorted(recorded)) or 'none'}."
+            f"{', '.join(missing)}, found {', '.join(sorted(recorded)) or 'none'}. {RENAME}"
         )
     return np.concatenate([np.asarray(recorded[key], np.float32) for key in keys], axis=-1)
 
