@@ -132,7 +132,7 @@ def _json(chain):
 
 def test_without_arming_the_robot_stage_refuses(chain):
     asked = (
-        "finetune_robot: {robot: {arm: token}, finetune: {discount: 0.98}}"  # another session than the one that is over
+        "finetune_robot: {robot: {arm: token}, finetune: {learning_rate: 0.0002}}"  # another session than the one that is over
     )
     chain.edit("params.yaml", "finetune_robot: {}", asked)
     try:
