@@ -131,9 +131,8 @@ def _json(chain):
 
 
 def test_without_arming_the_robot_stage_refuses(chain):
-    asked = (
-        "finetune_robot: {robot: {arm: token}, finetune: {learning_rate: 0.0002}}"  # another session than the one that is over
-    )
+    # Another session than the one that is over.
+    asked = "finetune_robot: {robot: {arm: token}, finetune: {learning_rate: 0.0002}}"
     chain.edit("params.yaml", "finetune_robot: {}", asked)
     try:
         said = chain.run(sys.executable, "-m", "stages.finetune_robot", "--method", "bc", expect=2)
