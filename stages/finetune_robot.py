@@ -34,7 +34,7 @@ from postbc.sims import get_task
 from postbc.sims.starts import ROBOT, seeds
 from postbc.storage.atomic import read_json, write_csv, write_json
 from postbc.storage.checkpoint import Checkpoints, identity
-from postbc.storage.manifest import describe, fingerprint, sha256_file
+from postbc.storage.manifest import describe, fingerprint, sources
 from stages import paths
 from stages.running import arguments, log, run
 
@@ -116,7 +116,8 @@ class Played:
     @classmethod
     def of(cls, config: Config, method: str) -> "Played":
         """The session that ``config`` describes."""
-        code = _sources() if config.finetune_robot.robot.type == SIMULATED else ""
+        simulated = config.finetune_robot.robot.type == SIMULATED
+        code = sources(Path(postbc.__file__).parent, Path(__file__).parent) if simulated else ""
         path = paths.checkpoint("finetune_robot", method).with_suffix(f".{method}.played.json")
         return cls(path, identity(session(config, method), code), paths.FINETUNED_ROBOT / method)
 
@@ -131,11 +132,6 @@ class Played:
         """It is over."""
         kept = [list(row.items()) for row in rows]  # columns stay in order
         write_json(self.path, {"session": self.session, "result": identity(describe(self.result)), "rows": kept})
-
-
-def _sources() -> str:
-    files = sorted([*Path(postbc.__file__).parent.rglob("*.py"), *Path(__file__).parent.glob("*.py")])
-    return identity([(file.name, sha256_file(file)) for file in files])
 
 
 def settle(learner: RemoteLearner, last: Row) -> None:

@@ -16,9 +16,9 @@ from numpy import ndarray
 from PIL import Image
 
 STATE, ENVIRONMENT, PIXELS = "agent_pos", "environment_state", "pixels"  # keys of an environment's observation
-INTERVENTION = (
-    "intervention"  # (T, 1) in a robot's recordings, 1 where a person had the arm, beside what its policy read
-)
+# (T, 1) in a robot's recordings, beside what its policy read: 1 where a person had the arm.
+INTERVENTION = "intervention"
+RENAME = "`ingest.keys` gives recorded observations the task's names."  # said where one is missing
 
 
 @dataclass(frozen=True)

@@ -76,8 +76,12 @@ class Frames:
 
     def chunks(self, index: Int64[Tensor, "B"], horizon: int) -> Float[Tensor, "B H A"]:
         """The ``horizon`` actions from each frame on; beyond the episode's end its last action is repeated."""
+        return self.action[self.ahead(index, horizon)]
+
+    def ahead(self, index: Int64[Tensor, "B"], horizon: int) -> Int64[Tensor, "B H"]:
+        """The frames whose actions make the chunk of each frame."""
         steps = index[:, None] + torch.arange(horizon, device=index.device)
-        return self.action[torch.minimum(steps, self.last[index][:, None])]
+        return torch.minimum(steps, self.last[index][:, None])
 
     def all_chunks(self, horizon: int) -> Float[Tensor, "N D"]:
         """The chunk from every frame on, flattened: D = ``horizon`` · A."""

@@ -8,7 +8,7 @@ import numpy as np
 from postbc.config import IngestConfig
 from postbc.demos.episode import Episode
 from postbc.errors import DataError
-from postbc.observation import scaled
+from postbc.observation import RENAME, scaled
 
 CHANNELS = 4  # of an image, at most
 Recorded = Mapping[str, np.ndarray]  # observations (T, …) by key
@@ -61,7 +61,7 @@ class Preparation:
         except DataError as error:
             raise DataError(f"{where}: {error}") from error
         except (LookupError, ValueError, TypeError) as error:
-            raise DataError(f"{where}: {error} `ingest.keys` gives recorded observations the task's names.") from error
+            raise DataError(f"{where}: {error} {RENAME}") from error
 
     def pictured(self, episode: Episode) -> Episode:
         """``episode`` with its images scaled, and drawn where the task needs some that were not recorded."""

@@ -39,13 +39,10 @@ class Resampled:
         """Draw the data as ``config.bootstrap`` says, for ``targets`` = D numbers a frame."""
         if config.bootstrap == "targets":
             # Lemma 7: regressions on perturbed targets are samples of the posterior. An action is perturbed once, in all
-            # chunks that it is part of, as Frames.chunks repeats it.
-            size = frames.action.shape[1]
+            # chunks that it is part of.
+            size, index = frames.action.shape[1], torch.arange(len(frames), device=frames.obs.device)
             once = torch.randn(config.members, len(frames), size, generator=generator).to(frames.obs.device)
-            steps = torch.arange(len(frames), device=once.device)[:, None] + torch.arange(
-                targets // size, device=once.device
-            )
-            noise = once[:, torch.minimum(steps, frames.last[:, None])].flatten(2)
+            noise = once[:, frames.ahead(index, targets // size)].flatten(2)
             return cls(cumulative(torch.ones(config.members, len(frames)), frames), config.target_noise * noise)
         draw = trajectories if config.bootstrap == "trajectory" else samples
         return cls(cumulative(draw(frames, config.members, generator), frames), None)

@@ -4,11 +4,11 @@ import importlib
 import pkgutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from postbc.errors import ConfigError
+from postbc.storage.manifest import sha256_file
 
 CALIBRATION = Path("calibration")  # in folders by kind, as LeRobot keeps them: a leader may have its follower's id
 
@@ -27,8 +27,7 @@ def make_device(
     kind = registry.__module__.split(".")[1]  # robots, teleoperators
     if "cameras" in options:
         _import_all("lerobot.cameras")
-    given = {**_defaults(kind, name), **options}
-    given["calibration_dir"] = given["calibration_dir"] or _defaults(kind, name)["calibration_dir"]
+    given = _settings(kind, name, options)
     try:
         return make(draccus.decode(registry.get_choice_class(name), given))  # type: ignore[attr-defined]
     except (TypeError, ValueError, draccus.utils.DraccusException) as error:
@@ -37,16 +36,16 @@ def make_device(
         raise ConfigError(f"{field}.type = {name!r} needs a package that is not installed: {error}") from error
 
 
-def _defaults(kind: str, name: str | None) -> dict[str, Any]:
-    return {"id": name, "calibration_dir": str(CALIBRATION / kind)}
+def _settings(kind: str, name: str | None, options: Mapping[str, Any]) -> dict[str, Any]:
+    folder = options.get("calibration_dir") or str(CALIBRATION / kind)
+    return {"id": name, **options, "calibration_dir": folder}
 
 
 def calibration(kind: str, name: str, options: Mapping[str, Any]) -> dict[str, str]:
     """Hex sha256 by file of what ``lerobot-calibrate`` has written for the device; of two arms ``ID_left``, ``ID_right``."""
-    given = {**_defaults(kind, name), **options}
-    folder = Path(given["calibration_dir"] or _defaults(kind, name)["calibration_dir"])
-    files = [folder / f"{given['id']}{arm}.json" for arm in ("", "_left", "_right")]
-    return {file.name: sha256(file.read_bytes()).hexdigest() for file in files if file.is_file()}
+    given = _settings(kind, name, options)
+    files = [Path(given["calibration_dir"], f"{given['id']}{arm}.json") for arm in ("", "_left", "_right")]
+    return {file.name: sha256_file(file) for file in files if file.is_file()}
 
 
 def _import_all(name: str) -> None:

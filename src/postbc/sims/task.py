@@ -7,7 +7,6 @@ steps.
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from importlib import metadata
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -18,12 +17,12 @@ from numpy.typing import NDArray
 
 from postbc.errors import ConfigError, DataError
 from postbc.features import Features, size
-from postbc.observation import ENVIRONMENT, INTERVENTION, PIXELS, STATE, ObsShape
+from postbc.observation import ENVIRONMENT, INTERVENTION, PIXELS, RENAME, STATE, ObsShape
 from postbc.sims.stepping import Stepping
+from postbc.storage.manifest import sources
 
 Array = NDArray[Any]
 Observation = dict[str, Array]
-RENAME = "`ingest.keys` gives recorded observations the task's names."
 SEED_LIMIT = 2**31  # seeds are drawn from [0, SEED_LIMIT)
 
 
@@ -182,9 +181,8 @@ class Task:
 
     @property
     def code(self) -> str:
-        """What decides how an episode goes: releases of the simulator, and hex sha256 of the modules of this package."""
-        files = sorted(Path(__file__).parent.rglob("*.py"))
-        return f"{self.versions()} {sha256(b''.join(file.read_bytes() for file in files)).hexdigest()}"
+        """What decides how an episode goes: releases of the simulator, and the modules of this package."""
+        return f"{self.versions()} {sources(Path(__file__).parent)}"
 
     @property
     def action_names(self) -> tuple[str, ...] | None:
@@ -206,7 +204,7 @@ class Task:
             return recorded[self.pixels] if self.pixels else None
         if self.draw is None:
             raise DataError(
-                f"demonstrations of {self.name} need the images {self.pixels}; found {', '.join(recorded)}."
+                f"demonstrations of {self.name} need the images {self.pixels}; found {', '.join(recorded)}. {RENAME}"
             )
         return self.draw(recorded)
 

@@ -16,6 +16,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def sources(*folders: Path) -> str:
+    """Hex sha256 of all Python modules below ``folders``: whether what they do may have changed."""
+    files = [(str(p.relative_to(folder)), sha256_file(p)) for folder in folders for p in sorted(folder.rglob("*.py"))]
+    return hashlib.sha256(repr(files).encode()).hexdigest()
+
+
 def _files(folder: Path) -> list[Path]:
     return sorted(p for p in folder.rglob("*") if p.is_file() and p.name != NAME)
 

@@ -51,7 +51,10 @@ class Handler(BaseHTTPRequestHandler):
                 self._send_page()
                 return
             self.server.desk.seen()
-            ignored = self.server.desk.post(*self._event()) if path == "/event" else None
+            ignored = None
+            if path == "/event":
+                event, seen = self._event()
+                ignored = self.server.desk.post(event, "page", seen)
             self._send(HTTPStatus.OK, json.dumps(self.server.state() | {"ignored": ignored}), "application/json")
         except _RefusedError as refusal:
             status, reason = refusal.args
@@ -79,8 +82,8 @@ class Handler(BaseHTTPRequestHandler):
             raise _RefusedError(HTTPStatus.NOT_FOUND, "There is nothing here.")
         return asked.path
 
-    def _event(self) -> tuple[Event, str, float]:
-        """What is posted, by whom, and what they saw. Raises _RefusedError unless it is a short JSON object with an event."""
+    def _event(self) -> tuple[Event, float]:
+        """What is posted, and when what they saw was so. Raises _RefusedError unless it is short JSON with an event."""
         if self.headers.get_content_type() != "application/json":
             raise _RefusedError(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Post application/json.")
         if not self._has_short_body():
@@ -89,7 +92,7 @@ class Handler(BaseHTTPRequestHandler):
         try:
             posted = json.loads(body)
             event = Event(posted["event"])
-            return event, "page", 0.0 if event is Event.STOP else float(posted["seen"])  # a stop is never too late
+            return event, 0.0 if event is Event.STOP else float(posted["seen"])  # a stop is never too late
         except (ValueError, TypeError, KeyError, OverflowError, RecursionError) as error:
             said = f'Post {{"event": one of {", ".join(Event)}, "seen": the state\'s now}}.'
             raise _RefusedError(HTTPStatus.BAD_REQUEST, said) from error
